@@ -1,0 +1,52 @@
+"""Work on bundles as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+from fmirnet_monai.utils import save_checkpoint
+
+
+def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> torch.nn.Module:
+    """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
+
+    Args:
+        bundle_dir: the bundle's folder.
+        weights: file of a bare state dict; by default the bundle's ``models/model.pt``.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle, or the weights do not exist.
+        ValueError: when the weights belong to another network.
+    """
+    config_file = Path(bundle_dir) / "configs" / "inference.json"
+    if not config_file.is_file():
+        raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
+    path = Path(weights) if weights else Path(bundle_dir) / "models" / "model.pt"
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
+    parser = ConfigParser()
+    parser.read_config(config_file)
+    network: torch.nn.Module = parser.get_parsed_content("network_def")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"weights: {path} does not fit the network of {config_file}: {error}") from error
+    return network.eval()
+
+
+def publish_weights(weights: str | Path, bundle_dir: str | Path) -> Path:
+    """Copy a run's weights into the bundle's ``models/model.pt``, the file that is committed and shared.
+
+    Training itself never writes there. Errors as in :py:func:`load_network`.
+
+    Returns:
+        path of the published file.
+    """
+    network = load_network(bundle_dir, weights)
+    target = Path(bundle_dir) / "models" / "model.pt"
+    save_checkpoint(target, network.state_dict())
+    return target

@@ -1,0 +1,223 @@
+"""The commands of ``python -m fmirnet_monai``; each is a thin layer over a function of the package."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import fire
+from tqdm import tqdm
+
+from fmirnet_monai import bundle, data
+
+
+def prepare_chaos(
+    source_dir: str,
+    output_dir: str,
+    modality: str = "CT",
+    label_id: int | None = None,
+    spatial_dims: int = 2,
+    r: float = 0.15,
+    split: str = "subject",
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+    min_label_area: float = 500.0,
+) -> None:
+    """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
+
+    Args:
+        source_dir: the unpacked CHAOS archive, or any folder inside it.
+        output_dir: folder to write; gets datalist.json when all images are there.
+        modality: CT, T2SPIR, T1DUAL_in or T1DUAL_out.
+        label_id: the label to keep (CT: 1 is the liver; MR: 1 liver, 2 right and 3 left kidney, 4 spleen); default all.
+        spatial_dims: 2 pairs slices of one volume, 3 pairs volumes of different subjects.
+        r: annotated fraction of the slices, in (0, 1]; the volume is divided into r x slices groups, 2-D only.
+        split: subject keeps a subject in one section; pair draws pairs at random, as the paper does.
+        fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+        min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+    """
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area)
+    cases = data.find_chaos_cases(source_dir, modality)
+    volumes = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
+    print(data.write_pairs(volumes, output_dir, pairing, name=f"CHAOS {modality}"))
+
+
+def prepare_folder(
+    output_dir: str,
+    source_dir: str | None = None,
+    images: str = "image_*",
+    labels: str = "label_*",
+    table: str | None = None,
+    label_id: int | None = None,
+    intensity_scale: float = 1.0,
+    intensity_offset: float = 0.0,
+    spatial_dims: int = 2,
+    r: float = 0.15,
+    split: str = "subject",
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+    min_label_area: float = 500.0,
+) -> None:
+    """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format MONAI reads.
+
+    Give either a folder with name patterns or a table of paths.
+
+    Args:
+        output_dir: folder to write; gets datalist.json when all images are there.
+        source_dir: folder of image (and label) files, or of DICOM series folders.
+        images: pattern of the images with one *, which names the subject, such as "imagesTr/*.nii.gz".
+        labels: pattern of the labels with one *; "" for no labels.
+        table: CSV or JSON file with the columns image and, if wanted, label and subject; replaces source_dir.
+        label_id: the label to keep, as 1; default all.
+        intensity_scale: factor on the stored intensities (for windowed 8-bit CT of -125 to 275 HU: 1.5686).
+        intensity_offset: added after scaling (in the same example: -125).
+        spatial_dims: 2 pairs slices of one volume, 3 pairs volumes of different subjects.
+        r: annotated fraction of the slices, in (0, 1]; the volume is divided into r x slices groups, 2-D only.
+        split: subject keeps a subject in one section; pair draws pairs at random, as the paper does.
+        fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+        min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+    """
+    if (source_dir is None) == (table is None):
+        raise ValueError("give either --source_dir or --table.")
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area)
+    cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
+    volumes = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
+    print(data.write_pairs(volumes, output_dir, pairing, name=Path(table or source_dir or "").name))
+
+
+def prepare_merge(datalists: Sequence[str], output: str) -> None:
+    """Join datalists section by section; every subject stays in the section its own datalist gave it.
+
+    Args:
+        datalists: two or more datalist files, separated by commas.
+        output: datalist to write; paths in it are relative to its folder.
+    """
+    print(data.merge_datalists([datalists] if isinstance(datalists, str) else datalists, output))
+
+
+def phantom(
+    output_dir: str,
+    subjects: int = 8,
+    shape: Sequence[int] = (192, 192, 40),
+    spacing: Sequence[float] = (2.0, 2.0, 3.0),
+    seed: int = 0,
+) -> None:
+    """Write the generated sample: abdomen-like volumes as DICOM and PNG in the layout of CHAOS CT.
+
+    Args:
+        output_dir: folder to write.
+        subjects: number of volumes.
+        shape: voxels of each along left, back and head.
+        spacing: mm along the same axes.
+        seed: another seed gives other anatomies.
+    """
+    print(data.write_phantom(output_dir, subjects, shape, spacing, seed))
+
+
+def publish(weights: str, bundle_dir: str) -> None:
+    """Put the weights of a training run into a bundle's models folder, after checking that its network loads them.
+
+    Args:
+        weights: model.pt of a run.
+        bundle_dir: the bundle, a folder with configs/inference.json.
+    """
+    print(bundle.publish_weights(weights, bundle_dir))
+
+
+COMMANDS: dict[str, Any] = {
+    "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "merge": prepare_merge},
+    "phantom": phantom,
+    "publish": publish,
+}
+
+
+def _progress(cases: Sequence[Any]) -> Any:
+    return tqdm(cases, desc="preparing", unit="volume")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; wrong input ends with one line on stderr and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _check_words(words)
+        fire.Fire(_checked(COMMANDS), command=words, name="fmirnet_monai")
+    except (ValueError, OSError) as error:
+        sys.exit(_fail(str(error)))
+
+
+def _fail(message: str) -> int:
+    print(f"fmirnet_monai: error: {message}", file=sys.stderr)
+    return 2
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise ValueError for an option or a word that the command does not know; Fire would run the command first."""
+    command: Any = COMMANDS
+    rest = list(words)
+    while isinstance(command, dict) and rest and rest[0] in command:
+        command = command[rest.pop(0)]
+    if isinstance(command, dict):
+        if rest and not rest[0].startswith("-"):
+            raise ValueError(f"unknown command {rest[0]!r}; there are {', '.join(command)}.")
+        return
+    known = list(inspect.signature(command).parameters)
+    for position, word in enumerate(rest):
+        if word == "--":
+            return
+        name = word[2:].split("=")[0].replace("-", "_")
+        if word.startswith("--") and name not in [*known, "help"]:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean --{close[0]}?" if close else f"there are {', '.join('--' + k for k in known)}."
+            raise ValueError(f"unknown option --{name}; {hint}")
+        follows_option = position > 0 and rest[position - 1].startswith("--") and "=" not in rest[position - 1]
+        if not word.startswith("-") and not follows_option:
+            raise ValueError(f"unexpected word {word!r}; options are given as --name value.")
+
+
+def _checked(commands: Any) -> Any:
+    """The same commands, which check the type of each argument as its annotation says."""
+    if isinstance(commands, dict):
+        return {name: _checked(command) for name, command in commands.items()}
+    return _check_types(commands)
+
+
+def _check_types(command: Callable) -> Callable:
+    hints = get_type_hints(command)
+
+    @functools.wraps(command)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(command).bind(*args, **kwargs).arguments
+        return command(**{name: _convert(name, value, hints[name]) for name, value in given.items()})
+
+    return checked
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """``value`` as Fire parsed it, as the type of the annotation; ValueError that names the option otherwise."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return None
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    if get_origin(hint) is Sequence:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return [_convert(name, item, get_args(hint)[0]) for item in items]
+    if hint is str and not isinstance(value, bool):
+        return str(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and not isinstance(value, (bool, str)):
+        try:
+            if hint(value) == value:
+                return hint(value)
+        except TypeError:
+            pass
+    expected = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[hint]
+    raise ValueError(f"--{name}: expected {expected}, got {value!r}.")

@@ -1,0 +1,138 @@
+"""A user's own volumes and labels: a folder with name patterns, or a table of paths, in any format MONAI reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from monai.transforms import LoadImage
+
+from .volume import Volume, check_finite, keep_label, natural_order, require_folder
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of one subject: an image and, perhaps, its label."""
+
+    subject: str
+    image: Path
+    label: Path | None = None
+
+
+def find_folder_cases(source_dir: str | Path, images: str = "image_*", labels: str = "label_*") -> list[Case]:
+    """Match the images of a folder with their labels by the part of the name that ``*`` stands for.
+
+    Args:
+        source_dir: folder of files, or of DICOM series folders.
+        images: pattern of the images with one ``*``, relative to ``source_dir``, such as ``"imagesTr/*.nii.gz"``.
+        labels: pattern of the labels with one ``*``; an empty string for none.
+
+    Returns:
+        one case per image, in natural order.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist or nothing matches.
+        ValueError: when a pattern lacks its ``*``, or an image has no label.
+    """
+    folder = require_folder(source_dir, "source_dir")
+    found = _match(folder, images, "images")
+    if not found:
+        raise FileNotFoundError(f"images: nothing in {folder} matches {images!r}.")
+    label_of = _match(folder, labels, "labels") if labels else {}
+    if labels and (missing := sorted(set(found) - set(label_of))):
+        raise ValueError(
+            f"labels: {len(missing)} of {len(found)} images have no label matching {labels!r} in {folder}, the first "
+            f"{found[missing[0]].name}; add them, or pass an empty pattern to go without labels."
+        )
+    return [Case(name, path, label_of.get(name)) for name, path in found.items()]
+
+
+def read_case_table(table: str | Path) -> list[Case]:
+    """Cases from a CSV or JSON table with the columns ``image`` and, if wanted, ``label`` and ``subject``.
+
+    Paths may be relative to the table's folder. JSON is a list of objects.
+
+    Raises:
+        FileNotFoundError: when the table or a file it names does not exist.
+        ValueError: when the table has no column ``image`` or no row, or names a subject twice.
+    """
+    path = Path(table).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"table: no such file: {path}")
+    rows = (
+        json.loads(path.read_text())
+        if path.suffix.lower() == ".json"
+        else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
+    )
+    if not rows or any("image" not in row for row in rows):
+        raise ValueError(f"{path}: needs at least one row and a column 'image' in each.")
+    cases = []
+    for row in rows:
+        image, label = (path.parent / row[key] if row.get(key) else None for key in ("image", "label"))
+        for file in (image, label):
+            if file is not None and not file.exists():
+                raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")
+        assert image is not None
+        cases.append(Case(str(row.get("subject") or _stem(image)), image, label))
+    names = [case.subject for case in cases]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{path}: subjects named more than once: {doubled}; add a column 'subject' with unique names.")
+    return cases
+
+
+def read_folder_case(
+    case: Case, label_id: int | None = None, intensity_scale: float = 1.0, intensity_offset: float = 0.0
+) -> Volume:
+    """Read one case with any of MONAI's image readers (NIfTI, MHA, NRRD, a DICOM series folder, …).
+
+    Args:
+        case: files to read.
+        label_id: the label to keep, as 1; None keeps all labels as they are.
+        intensity_scale: factor on the stored intensities, applied before the offset.
+        intensity_offset: added to the scaled intensities, for data sets that stored a window and not Hounsfield units.
+
+    Raises:
+        ValueError: for a file that can't be read or is not a volume, NaN, a label on another grid, or one that lacks
+            ``label_id``.
+    """
+    image, affine = _load(case.image)
+    check_finite(image, case.image)
+    label = None
+    if case.label is not None:
+        stored, label_affine = _load(case.label)
+        if stored.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
+            raise ValueError(
+                f"{case.label}: its grid is not that of {case.image.name} (size {stored.shape} and {image.shape}, "
+                "or another origin, spacing or direction); resample the label onto the image."
+            )
+        label = keep_label(np.rint(stored).astype(int), label_id, case.label)
+    return Volume(case.subject, image * intensity_scale + intensity_offset, affine, label)
+
+
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        data = LoadImage(image_only=True, dtype=np.float32)(path)
+    except Exception as error:  # the readers of MONAI raise whatever their libraries raise
+        raise ValueError(f"{path}: can't be read as an image: {str(error).strip().splitlines()[-1]}") from error
+    if data.ndim != 3:
+        raise ValueError(f"{path}: expected a volume of 3 axes, got shape {tuple(data.shape)}.")
+    return data.numpy(), np.asarray(data.affine, dtype=float)
+
+
+def _match(folder: Path, pattern: str, name: str) -> dict[str, Path]:
+    if pattern.count("*") != 1:
+        raise ValueError(f"{name}: the pattern needs exactly one '*', which names the subject, got {pattern!r}.")
+    before, after = pattern.split("*")
+    paths = sorted(folder.glob(pattern), key=natural_order)
+    expression = re.compile(re.escape(before) + "(.*)" + re.escape(after))
+    matches = ((expression.fullmatch(p.relative_to(folder).as_posix()), p) for p in paths)
+    return {_stem(Path(m.group(1))): p for m, p in matches if m and not p.name.startswith(".")}
+
+
+def _stem(path: Path) -> str:
+    """Name without any of the usual (double) suffixes."""
+    return re.sub(r"(\.nii|\.nrrd|\.mha|\.mhd|\.dcm|\.png)?(\.gz)?$", "", path.name)

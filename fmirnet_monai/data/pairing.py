@@ -1,0 +1,131 @@
+"""From slices or subjects to pairs, and from pairs to a training, validation and test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+SECTIONS = ("training", "validation", "test")
+Pair = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How volumes become pairs, and pairs a datalist; checked when made.
+
+    Attributes:
+        spatial_dims: 2 pairs axial slices of one volume, in groups; 3 pairs volumes of different subjects, in order.
+        r: annotated fraction of the slices in (0, 1], see :py:func:`slice_groups`; 2-D only.
+        split: ``"subject"`` or ``"pair"``, see :py:func:`split_pairs`.
+        fractions: of training, validation and test.
+        seed: of the split.
+        min_label_area: slices with less labelled area, in mm², are left out where a volume has a label; 2-D only.
+    """
+
+    spatial_dims: int = 2
+    r: float = 0.15
+    split: str = "subject"
+    fractions: Sequence[float] = (0.7, 0.2, 0.1)
+    seed: int = 0
+    min_label_area: float = 500.0
+
+    def __post_init__(self) -> None:
+        if self.spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims}.")
+        slice_groups(1, self.r)
+        split_pairs([], self)
+
+
+def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
+    """Divide slices, in order, into ``n = round(r * num_slices)`` groups; the middle one of each is annotated.
+
+    Args:
+        num_slices: number of slices, at least 1.
+        r: annotated fraction of the slices, in (0, 1].
+
+    Returns:
+        per group the index of the moving (annotated) slice and those of the fixed slices, which are the others.
+
+    Raises:
+        ValueError: when r lies outside (0, 1].
+    """
+    if not 0 < r <= 1:
+        raise ValueError(f"r is the annotated fraction of the slices and must lie in (0, 1], got {r}.")
+    groups = np.array_split(np.arange(num_slices), max(1, round(r * num_slices)))
+    return [
+        (int(group[len(group) // 2]), [int(i) for i in np.delete(group, len(group) // 2)])
+        for group in groups
+        if len(group)
+    ]
+
+
+def volume_pairs(subjects: Sequence[str]) -> list[tuple[str, str]]:
+    """All ordered pairs (moving, fixed) of different subjects."""
+    return list(permutations(subjects, 2))
+
+
+def split_counts(total: int, fractions: Sequence[float]) -> list[int]:
+    """Whole numbers that share ``total`` in the given fractions; none with a fraction stays empty if it can be helped.
+
+    Raises:
+        ValueError: unless there are three fractions >= 0 that sum to 1 and the first is positive.
+    """
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
+        raise ValueError(
+            "fractions must be three numbers (training, validation, test) that sum to 1, the first above 0, "
+            f"got {tuple(fractions)}."
+        )
+    exact = np.array(fractions) * total
+    counts = np.floor(exact).astype(int)
+    for i in np.argsort(counts - exact)[: total - counts.sum()]:
+        counts[i] += 1
+    for i in range(3):
+        if fractions[i] > 0 and counts[i] == 0 and counts.max() > 1:
+            counts[counts.argmax()] -= 1
+            counts[i] += 1
+    return [int(c) for c in counts]
+
+
+def assign_sections(items: Sequence[Any], fractions: Sequence[float], seed: int) -> dict[Any, str]:
+    """Draw a section for each item (a subject, or the index of a pair) at random, the same for the same seed."""
+    shuffled = np.random.default_rng(seed).permutation(len(items))
+    sections = np.repeat(SECTIONS, split_counts(len(items), fractions))
+    return {items[int(i)]: str(section) for i, section in zip(shuffled, sections, strict=True)}
+
+
+def split_pairs(pairs: Sequence[Pair], pairing: Pairing) -> dict[str, list[Pair]]:
+    """Divide pairs into the sections of a datalist.
+
+    ``split="subject"`` keeps each subject in one section and drops pairs across sections; ``"pair"`` draws pairs at
+    random, as the FMIRNet paper does, so that slices of one subject stand on both sides.
+
+    Args:
+        pairs: items whose ``"subject"`` is a name, or a list of the names of both subjects.
+        pairing: its ``split``, ``fractions`` and ``seed`` count here.
+
+    Returns:
+        ``{"training": […], "validation": […], "test": […]}`` in the given order of pairs.
+
+    Raises:
+        ValueError: for another split, or fractions that don't sum to 1.
+    """
+    split, fractions, seed = pairing.split, pairing.fractions, pairing.seed
+    if split not in ("subject", "pair"):
+        raise ValueError(f'split must be "subject" or "pair", got {split!r}.')
+    result: dict[str, list[Pair]] = {section: [] for section in SECTIONS}
+    names = [set(np.atleast_1d(pair["subject"]).tolist()) for pair in pairs]
+    if split == "pair":
+        section_of = assign_sections(range(len(pairs)), fractions, seed)
+        for i, pair in enumerate(pairs):
+            result[section_of[i]].append(pair)
+        return result
+    section_of = assign_sections(sorted(set().union(*names)), fractions, seed)
+    for pair, subjects in zip(pairs, names, strict=True):
+        sections = {section_of[name] for name in subjects}
+        if len(sections) == 1:
+            result[sections.pop()].append(pair)
+    return result

@@ -1,0 +1,124 @@
+"""Write slices or volumes of any reader, and the datalist of their pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from .datalist import write_datalist
+from .pairing import Pair, Pairing, slice_groups, split_pairs, volume_pairs
+from .volume import Volume
+
+
+def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pairing, **properties: Any) -> Path:
+    """Write the images of all pairs as NIfTI and, when all of them are there, ``datalist.json``.
+
+    All volumes are first brought to the axis order left, posterior, superior, so that slices of any source lie alike.
+
+    Args:
+        volumes: read one at a time.
+        output_dir: folder to write; must not hold a datalist yet.
+        pairing: how pairs are made and divided.
+        properties: further entries of the datalist (name, source, …).
+
+    Returns:
+        path of the datalist.
+
+    Raises:
+        FileExistsError: when the folder holds a datalist already.
+        ValueError: when no pair comes of the volumes, or two have one name.
+    """
+    folder = Path(output_dir).expanduser()
+    datalist = folder / "datalist.json"
+    if datalist.exists():
+        raise FileExistsError(f"output_dir: {datalist} exists; choose another folder or remove this one.")
+
+    pairs: list[Pair] = []
+    items: dict[str, Pair] = {}
+    for volume in map(to_lps, volumes):
+        if volume.subject in items:
+            raise ValueError(f"subject {volume.subject} comes twice; each volume needs a name of its own.")
+        if pairing.spatial_dims == 2:
+            items[volume.subject] = {}
+            pairs += _write_slices(volume, folder, pairing)
+        else:
+            items[volume.subject] = _write_image(
+                folder, f"volumes/{volume.subject}", "", volume.image, volume.label, volume.affine
+            )
+    if pairing.spatial_dims == 3:
+        pairs = [
+            _pair(items[moving], items[fixed], subject=[moving, fixed]) for moving, fixed in volume_pairs(list(items))
+        ]
+    if not pairs:
+        raise ValueError(
+            f"no pair comes of {len(items)} volumes with {pairing}: 3-D pairs need two subjects, 2-D pairs a group of "
+            "at least two slices; lower r or min_label_area, or add volumes."
+        )
+    write_datalist(datalist, split_pairs(pairs, pairing), **properties, **asdict(pairing))
+    return datalist
+
+
+def to_lps(volume: Volume) -> Volume:
+    """The same volume with array axes that run to the left, to the back and to the head."""
+    change = ornt_transform(io_orientation(volume.affine), axcodes2ornt("LPS"))
+    return Volume(
+        subject=volume.subject,
+        image=apply_orientation(volume.image, change),
+        affine=volume.affine @ inv_ornt_aff(change, volume.image.shape),
+        label=None if volume.label is None else apply_orientation(volume.label, change),
+    )
+
+
+def _write_slices(volume: Volume, folder: Path, pairing: Pairing) -> list[Pair]:
+    slices = np.arange(volume.image.shape[2])
+    if volume.label is not None:
+        pixel_area = float(np.prod(np.linalg.norm(volume.affine[:3, :2], axis=0)))
+        slices = slices[(volume.label > 0).sum((0, 1)) * pixel_area >= pairing.min_label_area]
+    if not len(slices):
+        return []
+    spacing = float(np.linalg.norm(volume.affine[:3, 2]))
+    written = []
+    for index in slices:
+        affine = volume.affine.copy()
+        affine[:3, 3] += index * affine[:3, 2]
+        label = None if volume.label is None else volume.label[..., index]
+        name = f"slices/{volume.subject}"
+        written.append(_write_image(folder, name, f"_{index:03d}", volume.image[..., index], label, affine))
+    return [
+        _pair(
+            written[moving],
+            written[fixed],
+            subject=volume.subject,
+            group=number,
+            distance=round(float(slices[fixed] - slices[moving]) * spacing, 3),
+        )
+        for number, (moving, others) in enumerate(slice_groups(len(slices), pairing.r))
+        for fixed in others
+    ]
+
+
+def _write_image(
+    folder: Path, name: str, suffix: str, image: NDArray, label: NDArray | None, affine: NDArray
+) -> dict[str, str]:
+    """Write image and label of one slice or volume; their paths relative to ``folder``."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    files = {"image": f"{name}/image{suffix}.nii.gz"}
+    nib.save(nib.Nifti1Image(np.rint(image).astype(np.int16), affine), folder / files["image"])
+    if label is not None:
+        files["label"] = f"{name}/label{suffix}.nii.gz"
+        nib.save(nib.Nifti1Image(label.astype(np.uint8), affine), folder / files["label"])
+    return files
+
+
+def _pair(moving: dict[str, str], fixed: dict[str, str], **properties: Any) -> Pair:
+    pair: Pair = {"moving": moving["image"], "fixed": fixed["image"]}
+    if "label" in moving and "label" in fixed:
+        pair |= {"moving_label": moving["label"], "fixed_label": fixed["label"]}
+    return {**pair, **properties}

@@ -1,0 +1,59 @@
+"""What every reader gives: one subject's volume with its geometry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image volume, its label where there is one, and where both lie in space.
+
+    Attributes:
+        subject: name of the subject, unique within a data set.
+        image: ``(X, Y, Z)`` intensities (Hounsfield units for CT), finite.
+        affine: ``(4, 4)`` voxel index to RAS+ mm.
+        label: ``(X, Y, Z)`` integer labels, 0 the background, or None.
+    """
+
+    subject: str
+    image: NDArray[np.floating]
+    affine: NDArray[np.floating]
+    label: NDArray[np.integer] | None = None
+
+
+def check_finite(image: NDArray, source: str | Path) -> None:
+    """Raise ValueError naming ``source`` when ``image`` holds NaN or infinity."""
+    bad = image.size - int(np.isfinite(image).sum())
+    if bad:
+        raise ValueError(
+            f"{source}: {bad} of {image.size} intensities are NaN or infinite; "
+            "replace them (for CT by -1000 HU outside the field of view) and try again."
+        )
+
+
+def natural_order(path: Path) -> list[str | int]:
+    """Sort key that puts ``slice_9`` before ``slice_10``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def require_folder(path: str | Path, what: str) -> Path:
+    """``path`` as a Path; FileNotFoundError that names it and ``what`` was looked for when it is no folder."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{what}: no such folder: {folder}")
+    return folder
+
+
+def keep_label(label: NDArray[np.integer], label_id: int | None, source: str | Path) -> NDArray[np.uint8]:
+    """Labels as uint8; with a ``label_id`` only that one, as 1. ValueError naming ``source`` when it is not there."""
+    if label_id is None:
+        return label.astype(np.uint8)
+    if not (label == label_id).any():
+        raise ValueError(f"{source}: has no voxel of label_id {label_id}; it holds {np.unique(label).tolist()}.")
+    return (label == label_id).astype(np.uint8)

@@ -1,0 +1,18 @@
+"""What MONAI's Ignite engines need to train and evaluate registration networks."""
+
+from .batch import prepare_pair_batch
+from .handlers import EarlyStopping, EpochSeed, ProgressBar, TrainingCheckpoint, handlers_of_this_process
+from .metrics import evaluation_metrics, folding_metrics, key_metric, validation_metrics
+
+__all__ = [
+    "EarlyStopping",
+    "EpochSeed",
+    "ProgressBar",
+    "TrainingCheckpoint",
+    "evaluation_metrics",
+    "folding_metrics",
+    "handlers_of_this_process",
+    "key_metric",
+    "prepare_pair_batch",
+    "validation_metrics",
+]

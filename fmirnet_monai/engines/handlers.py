@@ -1,0 +1,168 @@
+"""Ignite handlers: what makes a training run resumable and repeatable, and shows how far it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar as IgniteProgressBar
+from monai.data import set_rnd
+from monai.engines import Evaluator, Workflow
+from monai.handlers import EarlyStopHandler, StatsHandler, TensorBoardStatsHandler
+from torch.utils.data import Dataset
+
+from fmirnet_monai.utils import process_rank, save_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class EpochSeed:
+    """Seed each epoch by its number, so that an epoch draws the same order and augmentation in a resumed run.
+
+    Args:
+        seed: of the run.
+        dataset: training data whose random transforms are seeded too.
+    """
+
+    def __init__(self, seed: int, dataset: Dataset) -> None:
+        self.seed = seed
+        self.dataset = dataset
+
+    def attach(self, engine: Workflow) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Workflow) -> None:
+        """Seed torch and the transforms."""
+        seed = self.seed + 1_000_003 * engine.state.epoch + 7919 * process_rank()
+        torch.manual_seed(seed)
+        set_rnd(self.dataset, seed % 2**32)
+
+
+class EarlyStopping(EarlyStopHandler):
+    """MONAI's early stopping on an evaluator's key metric, as a handler of the trainer whose state can be saved.
+
+    Args:
+        patience: validations without improvement before training stops.
+        evaluator: the engine that validates; larger values of its key metric are better.
+    """
+
+    def __init__(self, patience: int, evaluator: Evaluator) -> None:
+        super().__init__(patience, lambda engine: engine.state.metrics[engine.state.key_metric_name])
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        self.set_trainer(engine)
+        super().attach(self.evaluator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counter and best score so far."""
+        assert self._handler is not None, "attach to the trainer first"
+        return dict(self._handler.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the counter and best score of :py:meth:`state_dict`."""
+        assert self._handler is not None, "attach to the trainer first"
+        self._handler.load_state_dict(state)
+
+
+class TrainingCheckpoint:
+    """Save everything a run needs to go on, after each epoch, and go on from it when the run is started again.
+
+    Writes ``last.pt`` (epoch, best metric and the state of each object) and, when the evaluator has a new best key
+    metric, ``model.pt`` (the bare state dict of the network, the form MONAI's exports want). Files are replaced whole,
+    so that a run killed at any moment loses at most the epoch it was in. Attach it after all other handlers.
+
+    Args:
+        output_dir: folder of the run.
+        save_dict: objects with ``state_dict`` and ``load_state_dict``; ``"network"`` must be among them.
+        evaluator: its best metric chooses ``model.pt``.
+        settings: what must be the same when the run is started again, by name, such as the datalist.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        save_dict: Mapping[str, Any],
+        evaluator: Evaluator,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        if "network" not in save_dict:
+            raise ValueError(f"save_dict must name the 'network', got {list(save_dict)}.")
+        self.last = Path(output_dir) / "last.pt"
+        self.best = Path(output_dir) / "model.pt"
+        self.save_dict = save_dict
+        self.evaluator = evaluator
+        self.settings = {name: str(value) for name, value in (settings or {}).items()}
+
+    def attach(self, engine: Workflow) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def resume(self, engine: Workflow) -> None:
+        """Load ``last.pt`` if the folder has one.
+
+        Raises:
+            ValueError: when it was written by a run with other settings.
+        """
+        if not self.last.is_file():
+            return
+        state = torch.load(self.last, map_location=engine.state.device, weights_only=True)
+        before = state["settings"]
+        if changed := [k for k in {**before, **self.settings} if before.get(k) != self.settings.get(k)]:
+            raise ValueError(
+                f"{self.last}: this run was started with another {', '.join(changed)}. Give the new run an "
+                "--output_dir of its own, or remove the folder to start over."
+            )
+        for name, item in self.save_dict.items():
+            item.load_state_dict(state[name])
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["epoch"] * engine.state.epoch_length
+        self.evaluator.state.best_metric = state["best_metric"]
+        self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        logger.info("going on from epoch %d of %s", state["epoch"], self.last)
+
+    def save(self, engine: Workflow) -> None:
+        """Save the run, and the network where this epoch's is the best so far."""
+        if process_rank() > 0:
+            return
+        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
+            save_checkpoint(self.best, self.save_dict["network"].state_dict())
+        state = {name: item.state_dict() for name, item in self.save_dict.items()}
+        progress = {
+            "settings": self.settings,
+            "epoch": engine.state.epoch,
+            "best_metric": self.evaluator.state.best_metric,
+            "best_metric_epoch": self.evaluator.state.best_metric_epoch,
+        }
+        save_checkpoint(self.last, {**state, **progress})
+
+
+class ProgressBar(IgniteProgressBar):
+    """Ignite's progress bar as a MONAI handler.
+
+    Args:
+        description: shown before the bar.
+        output_transform: the engine's output to what is shown behind the bar, such as the loss.
+    """
+
+    def __init__(self, description: str, output_transform: Callable | None = None) -> None:
+        super().__init__(desc=description, persist=False)
+        self.output_transform = output_transform
+
+    def attach(self, engine: Workflow) -> None:  # type: ignore[override]
+        """Attach to a trainer or evaluator."""
+        super().attach(engine, output_transform=self.output_transform)
+
+
+def handlers_of_this_process(handlers: Sequence[Any]) -> list[Any]:
+    """Under ``torchrun``: all handlers for the first process, without those that only report for the others."""
+    if process_rank() == 0:
+        return list(handlers)
+    return [h for h in handlers if not isinstance(h, (ProgressBar, StatsHandler, TensorBoardStatsHandler))]

@@ -1,0 +1,71 @@
+"""The metrics of a registration run as Ignite handlers, before and after registration."""
+
+from __future__ import annotations
+
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.metrics import (
+    CumulativeIterationMetric,
+    DiceMetric,
+    compute_average_surface_distance,
+    compute_hausdorff_distance,
+)
+
+from fmirnet_monai.metrics import FoldingMetric, NCCMetric, NMIMetric, SSIMMetric, SurfaceDistanceInMM
+
+Handlers = dict[str, IgniteMetricHandler]
+
+
+def key_metric(labels: bool) -> Handlers:
+    """What the best model is chosen by: Dice of the warped label, or SSIM where there are no labels.
+
+    Args:
+        labels: the pairs have labels, one-hot under ``warped_label`` and ``target_label`` after postprocessing.
+    """
+    return {"dice": _dice("warped_label")} if labels else {"ssim": _on_images(SSIMMetric(), "warped")}
+
+
+def validation_metrics() -> Handlers:
+    """What is watched beside the key metric during training: NCC and folding (quick to compute)."""
+    return {"ncc": _on_images(NCCMetric(), "warped"), **folding_metrics()}
+
+
+def folding_metrics() -> Handlers:
+    """Folded voxels (central differences) and folded cells (digital) of the field, in percent."""
+    output = from_engine(["pred", "pred"])
+    return {
+        "folding": IgniteMetricHandler(FoldingMetric(), output_transform=output),
+        "digital_folding": IgniteMetricHandler(FoldingMetric(digital=True), output_transform=output),
+    }
+
+
+def evaluation_metrics(labels: bool) -> Handlers:
+    """All columns of the registration table; those of the unregistered pair are named ``before_…``.
+
+    A case whose fixed label is empty has no Dice and one with either mask empty no surface distance: NaN, left out of
+    the means and of n. A warped label that is empty where the fixed one is not has Dice 0. Distances are in mm.
+    """
+    handlers: Handlers = {}
+    for prefix, image, label in (("before_", "source", "source_label"), ("", "warped", "warped_label")):
+        for name, metric in {"ssim": SSIMMetric(), "ncc": NCCMetric(), "nmi": NMIMetric()}.items():
+            handlers[prefix + name] = _on_images(metric, image)
+        if labels:
+            handlers[prefix + "dice"] = _dice(label)
+            for name, surface in {
+                "hd": SurfaceDistanceInMM(compute_hausdorff_distance),
+                "hd95": SurfaceDistanceInMM(compute_hausdorff_distance, percentile=95),
+                "assd": SurfaceDistanceInMM(compute_average_surface_distance, symmetric=True),
+            }.items():
+                handlers[prefix + name] = IgniteMetricHandler(
+                    surface, output_transform=from_engine([label, "target_label"])
+                )
+    return {**handlers, **folding_metrics()}
+
+
+def _on_images(metric: CumulativeIterationMetric, image: str) -> IgniteMetricHandler:
+    return IgniteMetricHandler(metric, output_transform=from_engine([image, "target"]))
+
+
+def _dice(label: str) -> IgniteMetricHandler:
+    return IgniteMetricHandler(
+        DiceMetric(include_background=False, ignore_empty=True), output_transform=from_engine([label, "target_label"])
+    )

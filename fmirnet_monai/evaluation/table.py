@@ -1,0 +1,76 @@
+"""Tables of metric values: mean (standard deviation) over cases, as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fmirnet_monai.utils import write_text
+
+# metric: (column head, decimals)
+COLUMNS = {
+    "ssim": ("SSIM", 3),
+    "ncc": ("NCC", 3),
+    "nmi": ("NMI", 3),
+    "dice": ("Dice", 3),
+    "hd": ("HD (mm)", 2),
+    "hd95": ("HD95 (mm)", 2),
+    "assd": ("ASSD (mm)", 2),
+    "folding": ("Folding (%)", 3),
+    "digital_folding": ("Digital folding (%)", 3),
+    "seconds": ("Seconds", 4),
+}
+
+
+def summarise(cases: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation (n - 1) and number of cases that have a value, per metric.
+
+    Args:
+        cases: one row a case, one column a metric, NaN where a case has no value.
+
+    Returns:
+        rows ``mean``, ``sd``, ``n``.
+    """
+    return pd.DataFrame({"mean": cases.mean(), "sd": cases.std(ddof=1), "n": cases.count()}).T
+
+
+def markdown_table(rows: Mapping[str, pd.DataFrame], metrics: Sequence[str] | None = None) -> str:
+    """Markdown table of ``mean (sd)``, one row per entry of ``rows``.
+
+    Args:
+        rows: row name to cases, see :py:func:`summarise`.
+        metrics: columns, in order; by default those of :py:data:`COLUMNS` that any row has.
+
+    Returns:
+        the table, ending in a newline; a cell whose n differs from the number of cases says so.
+    """
+    chosen = [m for m in (metrics or COLUMNS) if any(m in cases for cases in rows.values())]
+    lines = ["| | n | " + " | ".join(COLUMNS[m][0] for m in chosen) + " |", "|---" * (len(chosen) + 2) + "|"]
+    for name, cases in rows.items():
+        summary = summarise(cases)
+        cells = [_cell(summary, m, len(cases)) for m in chosen]
+        lines.append(f"| {name} | {len(cases)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(summary: pd.DataFrame, metric: str, total: int) -> str:
+    if metric not in summary or not summary[metric]["n"]:
+        return "–"
+    mean, sd, n = summary[metric]
+    digits = COLUMNS[metric][1]
+    spread = "" if np.isnan(sd) else f" ({sd:.{digits}f})"
+    return f"{mean:.{digits}f}{spread}" + (f" [n = {n:.0f}]" if n < total else "")
+
+
+def write_tables(folder: Path, rows: Mapping[str, pd.DataFrame]) -> str:
+    """Write ``cases.csv`` (every case), ``summary.json`` and ``summary.md``; the Markdown is returned as well."""
+    text = markdown_table(rows)
+    write_text(folder / "cases.csv", pd.concat(rows, names=["row", "case"]).to_csv(float_format="%.6g"))
+    summary = {name: json.loads(summarise(cases).to_json()) for name, cases in rows.items()}
+    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(folder / "summary.md", text)
+    return text

@@ -1,0 +1,189 @@
+"""FMIRNet: fast multiscale unsupervised deformable image registration, in 2-D and 3-D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmirnet_monai.networks.blocks import ResUNet, ScaleAttention, SpatialAttention
+from fmirnet_monai.spatial import compose, downsample, integrate, upsample_field, warp
+
+COMBINE = ("add", "compose")
+ATTENTION = ("none", "spatial", "channel", "spatial+channel")
+
+
+class FMIRNet(nn.Module):
+    """Predict the displacement field that registers a moving to a fixed image, from coarse to fine.
+
+    A ResUnet estimates one field per scale of an image pyramid; the fusion module combines and weights them
+    ("FMIRNet", J. X-Ray Sci. Technol. 2024, XST-240159). The paper's form is
+    ``combine="add", attention="spatial", residual=True, num_scales=3``: the fields are brought to full resolution
+    and added, then weighted element by element. ``combine="compose"`` lets each finer scale see the moving image
+    already warped by the coarser field and composes the fields; attention then acts on each scale's increment.
+
+    Args:
+        spatial_dims: D, 2 or 3.
+        in_channels: C, channels of *one* image; the network's input has 2 C.
+        channels: channels of the levels of each ResUnet, see :py:class:`ResUNet`.
+        num_scales: number of scales of the image pyramid: 1, 2, 3 are FMIRNet-1, -2 and FMIRNet of the paper.
+        share_weights: one ResUnet for all scales; otherwise one per scale.
+        combine: ``"add"`` or ``"compose"``.
+        attention: ``"none"``, ``"spatial"``, ``"channel"`` (a weight per scale) or ``"spatial+channel"``.
+        residual: spatial attention gives ``field + W * field``; otherwise ``W * field``.
+        integration_steps: when above 0, what is predicted are stationary velocity fields, integrated with this many
+            squarings: the map is a diffeomorphism and :py:meth:`forward_with_inverse` gives its inverse.
+        half_resolution: integrate on a grid of half the size (faster, smoother); without integration no effect.
+        norm: MONAI's name of a normalisation layer for the ResUnet, or None.
+
+    Raises:
+        ValueError: when an option has a value that is not in the lists above.
+
+    Example::
+
+        >>> net = FMIRNet(spatial_dims=2)
+        >>> net(torch.rand(1, 2, 127, 93)).shape  # moving and fixed image, any size
+        torch.Size([1, 2, 127, 93])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 32, 64),
+        num_scales: int = 3,
+        share_weights: bool = True,
+        combine: str = "add",
+        attention: str = "spatial",
+        residual: bool = True,
+        integration_steps: int = 0,
+        half_resolution: bool = True,
+        norm: str | tuple | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if num_scales < 1:
+            raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
+        if combine not in COMBINE:
+            raise ValueError(f"combine must be one of {COMBINE}, got {combine!r}.")
+        if attention not in ATTENTION:
+            raise ValueError(f"attention must be one of {ATTENTION}, got {attention!r}.")
+        if integration_steps < 0:
+            raise ValueError(f"integration_steps must be at least 0, got {integration_steps}.")
+        self.spatial_dims = spatial_dims
+        self.in_channels = in_channels
+        self.num_scales = num_scales
+        self.composing = combine == "compose"
+        self.integration_steps = integration_steps
+        self.half_resolution = half_resolution
+        self.divisor = 2 ** (num_scales - 1 + (1 if integration_steps > 0 and half_resolution else 0))
+
+        self.options = (
+            f"num_scales={num_scales}, share_weights={share_weights}, combine={combine}, attention={attention}, "
+            f"residual={residual}, integration_steps={integration_steps}, half_resolution={half_resolution}"
+        )
+        networks = 1 if share_weights else num_scales
+        self.estimators = nn.ModuleList(
+            ResUNet(spatial_dims, 2 * in_channels, spatial_dims, channels, norm) for _ in range(networks)
+        )
+        self.scale_attention = ScaleAttention() if "channel" in attention else None
+        self.spatial_attention = SpatialAttention(spatial_dims, residual) if "spatial" in attention else None
+
+    def extra_repr(self) -> str:
+        """The options that the modules' own lines don't show."""
+        return self.options
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Displacement field of an image pair.
+
+        Args:
+            x: ``(B, 2 C, *spatial)``, the moving image's channels first, intensities about [0, 1]; any size.
+
+        Returns:
+            ``(B, D, *spatial)`` in voxels: ``warp(moving, field)`` matches the fixed image.
+
+        Raises:
+            ValueError: when the number of channels or axes is not that of the constructor.
+        """
+        return self._register(x)[0]
+
+    @torch.jit.export
+    def forward_with_inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The field of :py:meth:`forward` and its inverse, for networks with ``integration_steps > 0``.
+
+        Returns:
+            two fields ``(B, D, *spatial)`` in voxels, moving to fixed and fixed to moving.
+
+        Raises:
+            ValueError: when the network predicts displacements, which have no exact inverse.
+        """
+        if self.integration_steps == 0:
+            raise ValueError("only a network with integration_steps > 0 has an inverse, got integration_steps=0.")
+        return self._register(x)
+
+    def _register(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Field and, where velocities are integrated, its inverse (otherwise the field again)."""
+        if x.dim() != self.spatial_dims + 2 or x.shape[1] != 2 * self.in_channels:
+            raise ValueError(
+                f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
+                f"got {list(x.shape)}."
+            )
+        padding: list[int] = []
+        for size in x.shape[2:]:
+            padding = [0, -size % self.divisor] + padding
+        pyramid = [F.pad(x, padding, mode="replicate")]
+        for _ in range(self.num_scales - 1):
+            pyramid.append(downsample(pyramid[-1]))
+
+        coarsest = pyramid[-1]
+        field = coarsest.new_zeros([x.shape[0], self.spatial_dims] + list(coarsest.shape[2:]))
+        inverse = field
+        for i in range(self.num_scales):
+            scale = self.num_scales - 1 - i
+            pair = pyramid[scale]
+            if i > 0:
+                field = upsample_field(field)
+                inverse = upsample_field(inverse)
+                if self.composing:
+                    moving = warp(pair[:, : self.in_channels], field)
+                    pair = torch.cat([moving, pair[:, self.in_channels :]], dim=1)
+            increment = self._estimate(scale, pair)
+            if self.scale_attention is not None:
+                increment = self.scale_attention(field, increment)
+            if self.composing:
+                increment = self._refine(increment)
+                if self.integration_steps > 0:
+                    inverse = compose(self._integrate(-increment), inverse)
+                    increment = self._integrate(increment)
+                field = compose(field, increment)
+            else:
+                field = field + increment
+        if not self.composing:
+            field = self._refine(field)
+            if self.integration_steps > 0:
+                inverse = self._integrate(-field)
+                field = self._integrate(field)
+        return self._crop(field, x), self._crop(inverse, x)
+
+    def _estimate(self, scale: int, pair: Tensor) -> Tensor:
+        field = pair
+        for i, estimator in enumerate(self.estimators):
+            if i == scale or len(self.estimators) == 1:
+                field = estimator(pair)
+        return field
+
+    def _refine(self, field: Tensor) -> Tensor:
+        return field if self.spatial_attention is None else self.spatial_attention(field)
+
+    def _integrate(self, velocity: Tensor) -> Tensor:
+        if self.half_resolution:
+            return upsample_field(integrate(0.5 * downsample(velocity), self.integration_steps))
+        return integrate(velocity, self.integration_steps)
+
+    def _crop(self, field: Tensor, like: Tensor) -> Tensor:
+        for axis in range(2, like.dim()):
+            field = field.narrow(axis, 0, like.shape[axis])
+        return field

@@ -1,0 +1,57 @@
+"""MONAI's VoxelMorph in the form of the project's registration networks: one tensor in, the field out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from monai.networks.nets import VoxelMorphUNet
+from torch import Tensor, nn
+
+from fmirnet_monai.spatial import integrate
+
+
+class VoxelMorph(nn.Module):
+    """VoxelMorph (Balakrishnan et al., TMI 2019) with MONAI's own backbone and defaults.
+
+    Beside :py:class:`monai.networks.nets.VoxelMorph` it takes moving and fixed image as one tensor, works at any
+    size (pads inside, crops after) and leaves out the half-resolution option, which is wrong in MONAI 1.6.1.
+
+    Args:
+        spatial_dims: D, 2 or 3.
+        in_channels: C, channels of one image.
+        channels: levels of the U-Net, see :py:class:`monai.networks.nets.VoxelMorphUNet`.
+        unet_out_channels: channels of the U-Net's last level.
+        final_conv_channels: channels of the convolutions before the flow head.
+        integration_steps: squarings of the velocity field; 0 predicts displacements.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 32, 32, 32, 32, 32),
+        unet_out_channels: int = 32,
+        final_conv_channels: Sequence[int] = (16, 16),
+        integration_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.backbone = VoxelMorphUNet(
+            spatial_dims=spatial_dims,
+            in_channels=2 * in_channels,
+            unet_out_channels=unet_out_channels,
+            channels=channels,
+            final_conv_channels=final_conv_channels,
+        )
+        self.divisor = 2 ** (len(channels) // 2 * 2)
+        self.integration_steps = integration_steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, 2 C, *spatial)``, moving first, to the field ``(B, D, *spatial)`` in voxels."""
+        size = x.shape[2:]
+        padding = [p for n in reversed(size) for p in (0, -n % self.divisor)]
+        velocity = self.backbone(F.pad(x, padding, mode="replicate"))
+        field = integrate(velocity, self.integration_steps) if self.integration_steps > 0 else velocity
+        for axis, length in enumerate(size, start=2):
+            field = field.narrow(axis, 0, length)
+        return field

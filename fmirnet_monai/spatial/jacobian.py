@@ -1,0 +1,75 @@
+"""Jacobian determinants of a displacement field: the smooth estimate and the digital (exact) one."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from .field import identity_grid
+
+
+def _determinant(columns: list[Tensor]) -> Tensor:
+    """Determinant of the D x D matrices whose columns are the given ``(B, D, *spatial)`` vectors, D = 2 or 3."""
+    if len(columns) == 2:
+        a, b = columns
+        return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    a, b, c = columns
+    return (a * torch.linalg.cross(b, c, dim=1)).sum(1)
+
+
+def jacobian_determinant(ddf: Tensor) -> Tensor:
+    """Jacobian determinant of ``x -> x + ddf(x)`` by central differences (one-sided at the border).
+
+    The determinant is the same in voxels and in mm. Values <= 0 mean folding, though central differences miss
+    some of it: see :py:func:`digital_jacobian_determinants`.
+
+    Args:
+        ddf: ``(B, D, *spatial)`` in voxels, D = 2 or 3, at least 2 voxels along each axis.
+
+    Returns:
+        ``(B, *spatial)``.
+    """
+    points = identity_grid(ddf) + ddf
+    dims = ddf.shape[1]
+    return _determinant([torch.gradient(points, dim=2 + i)[0] for i in range(dims)])
+
+
+def digital_jacobian_determinants(ddf: Tensor) -> Tensor:
+    """Determinants of all simplices of both tessellations of each grid cell.
+
+    A field interpolated linearly on simplices is invertible exactly when all of them are positive: per cell four
+    triangles in 2-D, and in 3-D the eight corner tetrahedra and the two that remain in the middle (Liu et al., "On
+    finite difference Jacobian computation in deformable image registration", IJCV 2024).
+
+    Args:
+        ddf: ``(B, D, *spatial)`` in voxels, D = 2 or 3.
+
+    Returns:
+        ``(B, 4, *(spatial - 1))`` in 2-D, ``(B, 10, *(spatial - 1))`` in 3-D: D! times the signed volume of each
+        simplex in voxels, so 1 for an undeformed corner simplex and 2 for an undeformed middle tetrahedron.
+    """
+    dims = ddf.shape[1]
+    points = identity_grid(ddf) + ddf
+
+    def vertex(corner: tuple[int, ...]) -> Tensor:
+        index = tuple(slice(c, c - 1 or None) for c in corner)
+        return points[(slice(None), slice(None), *index)]
+
+    determinants = []
+    for corner in product((0, 1), repeat=dims):
+        origin = vertex(corner)
+        edges = []
+        for axis in range(dims):
+            neighbour = vertex((*corner[:axis], 1 - corner[axis], *corner[axis + 1 :]))
+            edges.append(neighbour - origin if corner[axis] == 0 else origin - neighbour)
+        determinants.append(_determinant(edges))
+    if dims == 3:
+        for first in ((0, 0, 0), (1, 1, 1)):
+            origin = vertex(first)
+            # the three corners diagonal to the first across its faces, ordered to give +2 when undeformed
+            others = [tuple(f if i == axis else 1 - f for i, f in enumerate(first)) for axis in range(3)]
+            sign = 1.0 if first == (0, 0, 0) else -1.0
+            determinants.append(sign * _determinant([vertex(o) - origin for o in others]))
+    return torch.stack(determinants, dim=1)

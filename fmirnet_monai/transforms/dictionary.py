@@ -1,0 +1,90 @@
+"""Dictionary transforms that MONAI lacks for image pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import ensure_tuple_rep
+
+from fmirnet_monai.data import check_finite
+from fmirnet_monai.spatial import warp
+
+
+class CheckFinited(MapTransform):
+    """Raise ValueError that names the file when an image holds NaN or infinity; give the data back unchanged."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Check ``data[key]`` for each key."""
+        for key in self.key_iterator(dict(data)):
+            image = data[key]
+            source = image.meta.get("filename_or_obj", key) if isinstance(image, MetaTensor) else key
+            check_finite(torch.as_tensor(image).numpy(), str(source))
+        return dict(data)
+
+
+class Warpd(MapTransform):
+    """Warp images and labels with a displacement field of the same dictionary.
+
+    Args:
+        keys: channel-first images or labels ``(C, *spatial)`` on the grid of the field.
+        ddf_key: the field ``(D, *spatial)`` in voxels, see :py:mod:`fmirnet_monai.spatial.field`.
+        names: keys to write, one per key; None overwrites ``keys``.
+        mode: interpolation per key, ``"bilinear"`` or ``"nearest"`` (labels).
+        reference_key: image whose geometry the results carry, the fixed image; None keeps each one's own.
+        allow_missing_keys: don't raise when a key is absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        ddf_key: str = "pred",
+        names: KeysCollection | None = None,
+        mode: str | Sequence[str] = "bilinear",
+        reference_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.ddf_key = ddf_key
+        self.names = self.keys if names is None else ensure_tuple_rep(names, len(self.keys))
+        self.mode = ensure_tuple_rep(mode, len(self.keys))
+        self.reference_key = reference_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the warped tensors, as MetaTensor where geometry is known."""
+        result = dict(data)
+        ddf = torch.as_tensor(result[self.ddf_key]).float().unsqueeze(0)
+        for key, name, mode in self.key_iterator(result, self.names, self.mode):
+            image = result[key]
+            source = torch.as_tensor(image)
+            warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0].to(source.dtype)
+            reference = result[self.reference_key] if self.reference_key else image
+            result[name] = MetaTensor(warped, meta=reference.meta) if isinstance(reference, MetaTensor) else warped
+        return result
+
+
+class RandSwapPaird(RandomizableTransform, MapTransform):
+    """Exchange the moving and the fixed image of a pair at random.
+
+    Args:
+        keys: pairs ``(2 C, *spatial)``, the moving image's channels first.
+        prob: probability of the exchange.
+        allow_missing_keys: don't raise when a key is absent.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 0.5, allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Swap the halves of each ``data[key]`` together, or leave all as they are."""
+        result = dict(data)
+        self.randomize(None)
+        if self._do_transform:
+            for key in self.key_iterator(result):
+                result[key] = result[key].roll(result[key].shape[0] // 2, 0)
+        return result
