@@ -1,0 +1,407 @@
+"""The commands from end to end on tiny data, and what wrong input comes to: one line, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from fmirnet_monai import cli
+from fmirnet_monai.data import load_pairs
+
+REPOSITORY = Path(__file__).parents[1]
+COMMANDS = {
+    ("prepare", "chaos"): cli.prepare_chaos,
+    ("prepare", "folder"): cli.prepare_folder,
+    ("prepare", "merge"): cli.prepare_merge,
+    ("phantom",): cli.phantom,
+    ("publish",): cli.publish,
+}
+EVERY_COMMAND = pytest.mark.parametrize("command", list(COMMANDS), ids=" ".join)
+SMALL = ("--subjects", "1", "--shape", "8,8,3", "--spacing", "40,30,30")
+
+
+def refused(words: Sequence[object], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a command that must fail at once; its one line on stderr without the prefix."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == ""
+    assert err.endswith("\n") and err.count("\n") == 1, err
+    assert err.startswith("fmirnet_monai: error: "), err
+    return err.removeprefix("fmirnet_monai: error: ").strip()
+
+
+def printed_path(capsys: pytest.CaptureFixture[str]) -> Path:
+    return Path(capsys.readouterr().out.strip())
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """Four labelled volumes of a user, stored as 8-bit windows."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(4):
+        for kind, data in (("image", rng.integers(0, 256, (12, 12, 10))), ("label", rng.integers(0, 3, (12, 12, 10)))):
+            image = nib.Nifti1Image(data.astype(np.uint8), np.diag([5.0, 5.0, 5.0, 1.0]))
+            nib.save(image, folder / f"{kind}_{n}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def bundle_copy(tmp_path: Path) -> Path:
+    shutil.copytree(REPOSITORY / "bundles" / "fmirnet_chaos" / "configs", tmp_path / "copy" / "configs")
+    return tmp_path / "copy"
+
+
+# --- end to end --------------------------------------------------------------------------------------------------
+
+
+def test_phantom_then_prepare_chaos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    cli.main(["phantom", f"--output_dir={raw}", "--subjects=3", "--shape=32,28,12", "--spacing=12,12,12", "--seed=4"])
+    assert printed_path(capsys) == raw
+    assert len(list(raw.glob("Train_Sets/CT/*/DICOM_anon/*.dcm"))) == 3 * 12
+    words = f"prepare chaos --source_dir {raw} --output_dir {out} --r 0.3 --fractions 0.4,0.3,0.3 --seed 1"
+    cli.main(words.split())
+    assert printed_path(capsys) == out / "datalist.json"
+    content = json.loads((out / "datalist.json").read_text())
+    assert (content["r"], content["seed"], content["fractions"]) == (0.3, 1, [0.4, 0.3, 0.3])
+    for section in ("training", "validation", "test"):
+        pairs = load_pairs(out / "datalist.json", section)
+        assert len({pair["subject"] for pair in pairs}) == 1
+        for pair in pairs:
+            assert nib.load(pair["moving"]).shape == nib.load(pair["fixed_label"]).shape == (32, 28)
+
+
+def test_prepare_folder_with_scale_offset_and_label(
+    tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    cli.main(
+        f"prepare folder --source_dir {own_folder} --output_dir {out} --images image_*.nii.gz --labels label_*.nii.gz "
+        f"--label_id 2 --intensity_scale 1.5686 --intensity_offset -125 --min_label_area 0 --split pair".split()
+    )
+    assert printed_path(capsys) == out / "datalist.json"
+    pairs = load_pairs(out / "datalist.json", "training")
+    images = np.stack([nib.load(pair["fixed"]).get_fdata() for pair in pairs])
+    labels = np.stack([nib.load(pair["fixed_label"]).get_fdata() for pair in pairs])
+    assert -125 <= images.min() < -100 and 250 < images.max() <= 275
+    assert set(np.unique(labels)) == {0, 1} and 0.25 < labels.mean() < 0.42  # one of three labels
+
+
+def test_prepare_folder_from_a_table_in_3d(
+    tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = own_folder / "cases.csv"
+    table.write_text("image,subject\n" + "".join(f"image_{n}.nii.gz,patient{n}\n" for n in range(4)))
+    words = f"prepare folder --table {table} --output_dir {tmp_path / 'out'} --spatial_dims 3 --fractions 1,0,0"
+    cli.main(words.split())
+    pairs = load_pairs(printed_path(capsys), "training")
+    assert {tuple(pair["subject"]) for pair in pairs} == {
+        (f"patient{m}", f"patient{f}") for m in range(4) for f in range(4) if m != f
+    }
+    assert not any("label" in key for key in pairs[0])
+
+
+def test_empty_label_pattern_means_no_labels(
+    tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", "folder", "--source_dir", str(own_folder), "--output_dir", str(tmp_path / "out")]
+    cli.main([*words, "--labels", ""])
+    assert not any("label" in key for key in load_pairs(printed_path(capsys), "training")[0])
+
+
+def test_prepare_merge(
+    small_sample: Path, tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["prepare", "folder", f"--source_dir={own_folder}", f"--output_dir={tmp_path / 'b'}"])
+    lists, output = [small_sample / "datalist.json", tmp_path / "b" / "datalist.json"], tmp_path / "both.json"
+    capsys.readouterr()
+    cli.main(["prepare", "merge", "--datalists", ",".join(map(str, lists)), "--output", str(output)])
+    assert printed_path(capsys) == output
+    for section in ("training", "validation"):
+        assert len(load_pairs(output, section)) == sum(len(load_pairs(path, section)) for path in lists)
+
+
+def test_module_runs_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fmirnet_monai", "--help"], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert done.returncode == 0
+    assert all(word in done.stdout + done.stderr for word in ("fmirnet_monai", "prepare", "phantom", "publish"))
+
+
+# --- help --------------------------------------------------------------------------------------------------------
+
+
+@EVERY_COMMAND
+def test_help_explains_every_argument(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    assert stop.value.code == 0
+    text = "".join(capsys.readouterr())
+    for name in inspect.signature(COMMANDS[command]).parameters:
+        head = re.search(rf"^ {{4}}(-\w, )?(--{name}=\w+|{name.upper()})$", text, re.MULTILINE)
+        assert head, f"no entry for {name} in:\n{text}"
+        entry = re.match(r"(\n {8}.*)*", text[head.end() :])
+        assert entry
+        explanation = [line.strip() for line in entry[0].splitlines() if not re.match(r" *(Type|Default):|$", line)]
+        assert " ".join(explanation).strip(), f"{name} is not explained"
+
+
+def test_groups_name_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["prepare", "--help"])
+    assert all(word in "".join(capsys.readouterr()) for word in ("chaos", "folder", "merge"))
+
+
+def test_short_option_that_help_shows_works(tmp_path: Path, raw_phantom: Path) -> None:
+    words = ["prepare", "chaos", f"--source_dir={raw_phantom}", f"--output_dir={tmp_path}"]
+    cli.main([*words, "-r", "0.5"])
+    assert json.loads((tmp_path / "datalist.json").read_text())["r"] == 0.5
+
+
+# --- wrong words -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "meant"),
+    [
+        ("phantom", "--subject", "--subjects"),
+        ("phantom", "--sed", "--seed"),
+        ("prepare chaos", "--fraction", "--fractions"),
+        ("prepare chaos", "--lable_id", "--label_id"),
+        ("prepare folder", "--intensity-ofset", "--intensity_offset"),
+        ("prepare merge", "--datalist", "--datalists"),
+        ("publish", "--weight", "--weights"),
+    ],
+)
+@pytest.mark.parametrize("joined", [True, False], ids=["=", "space"])
+def test_misspelt_option_is_corrected_and_nothing_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str, meant: str, joined: bool
+) -> None:
+    required = {
+        "phantom": [f"--output_dir={tmp_path}/out", *SMALL],
+        "prepare chaos": [f"--source_dir={tmp_path}", f"--output_dir={tmp_path}/out"],
+        "prepare folder": [f"--source_dir={tmp_path}", f"--output_dir={tmp_path}/out"],
+        "prepare merge": [f"--output={tmp_path}/out"],
+        "publish": [f"--bundle_dir={tmp_path}/out"],
+    }[command]
+    wrong = [f"{option}=1"] if joined else [option, "1"]
+    message = refused([*command.split(), *required, *wrong], capsys)
+    assert re.search(rf"unknown option --{option[2:].replace('-', '_')}; did you mean {meant}\?", message)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", ["-subjcts=2", "-z", "-z=1", "-seeed=1"])
+def test_option_with_one_dash_that_is_unknown_does_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    refused(["phantom", f"--output_dir={tmp_path}/out", *SMALL, wrong], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_option_unlike_any_lists_those_there_are(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refused(["phantom", "--output_dir", tmp_path / "out", "--verbose"], capsys)
+    assert all(f"--{name}" in message for name in inspect.signature(cli.phantom).parameters)
+
+
+def test_stray_word(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refused(["phantom", "--output_dir", tmp_path / "out", *SMALL, "extra"], capsys)
+    assert message == "unexpected word 'extra'; options are given as --name value."
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "known"), [("prepares", "prepare"), ("prepare chaoss", "chaos"), ("train", "phantom")]
+)
+def test_unknown_command(capsys: pytest.CaptureFixture[str], words: str, known: str) -> None:
+    message = refused(words.split(), capsys)
+    assert f"unknown command {words.rsplit(maxsplit=1)[-1]!r}" in message and known in message
+
+
+@pytest.mark.parametrize("words", [["--output_dir", "x"], ["prepare", "--source_dir", "x", "--output_dir", "y"]])
+def test_options_without_their_command(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert re.search(r"phantom|chaos", refused(words, capsys))
+
+
+@EVERY_COMMAND
+def test_missing_argument_is_named(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    needed = [p.name for p in inspect.signature(COMMANDS[command]).parameters.values() if p.default is p.empty]
+    assert any(name in refused(command, capsys) for name in needed)
+
+
+# --- wrong values ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("--subjects=many", r"--subjects: expected a whole number, got 'many'"),
+        ("--subjects=2.5", r"--subjects: expected a whole number, got 2\.5"),
+        ("--seed=None", r"--seed: expected a whole number, got None"),
+        ("--shape=8,8,x", r"--shape: expected a whole number, got 'x'"),
+        ("--shape=8,8,2.5", r"--shape: expected a whole number, got 2\.5"),
+        ("--shape=8,8", r"shape"),
+        ("--spacing=40,thirty,30", r"--spacing: expected a number, got 'thirty'"),
+        ("--subjects", r"--subjects: expected a whole number, got True"),
+        ("--subjects=0", r"subjects"),
+        ("--shape=8,8,0", r"shape"),
+        ("--spacing=40,30,-1", r"spacing"),
+    ],
+)
+def test_wrong_type_or_value_in_phantom(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, message: str
+) -> None:
+    name = wrong.partition("=")[0]
+    options = [w for k in range(0, len(SMALL), 2) if SMALL[k] != name for w in SMALL[k : k + 2]]
+    assert re.match(message, refused(["phantom", f"--output_dir={tmp_path}/out", *options, wrong], capsys))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("--r=1.5", r"r is the annotated fraction .*\(0, 1\], got 1\.5"),
+        ("--r=many", r"--r: expected a number, got 'many'"),
+        ("--fractions=0.7,0.2", r"fractions must be three numbers"),
+        ("--fractions=7,2,1", r"fractions must be three numbers"),
+        ("--fractions=a,b,c", r"--fractions: expected a number, got 'a'"),
+        ("--split=subjects", r"split must be \"subject\" or \"pair\", got 'subjects'"),
+        ("--spatial_dims=4", r"spatial_dims must be 2 or 3, got 4"),
+        ("--modality=PET", r"modality must be one of .*T2SPIR.*'PET'"),
+        ("--label_id=liver", r"--label_id: expected a whole number, got 'liver'"),
+        ("--output_dir", r"--output_dir: expected text, got True"),
+    ],
+)
+def test_wrong_value_in_prepare(
+    raw_phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, message: str
+) -> None:
+    words = ["prepare", "chaos", f"--source_dir={raw_phantom}", f"--output_dir={tmp_path}/out", wrong]
+    assert re.match(message, refused(words, capsys))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prepare chaos --source_dir {gone} --output_dir {out}",
+        "prepare folder --source_dir {gone} --output_dir {out}",
+        "prepare folder --table {gone} --output_dir {out}",
+        "prepare merge --datalists {gone} --output {out}",
+        "publish --weights {gone} --bundle_dir bundles/fmirnet_chaos",
+        "publish --weights {gone} --bundle_dir {gone}",
+    ],
+)
+def test_missing_file_or_folder_is_named(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    gone, out = tmp_path / "gone", tmp_path / "out"
+    assert str(gone) in refused(words.format(gone=gone, out=out).split(), capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("sources", [(), ("--source_dir=a", "--table=b.csv")])
+def test_folder_or_table_but_not_both(sources: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(["prepare", "folder", "--output_dir=out", *sources], capsys)
+    assert message == "give either --source_dir or --table."
+
+
+def test_existing_datalist_is_refused(
+    small_sample: Path, raw_phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (small_sample / "datalist.json").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["prepare", "chaos", f"--source_dir={raw_phantom}", f"--output_dir={small_sample}"])
+    assert stop.value.code == 2 and "exists" in capsys.readouterr().err
+    assert (small_sample / "datalist.json").read_bytes() == before
+
+
+def test_fault_in_the_middle_has_a_line_of_its_own(
+    tmp_path: Path, raw_phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Behind a progress bar the message must not stick to the bar."""
+    shutil.copytree(raw_phantom, tmp_path / "raw")
+    file = sorted((tmp_path / "raw").rglob("*.dcm"))[-1]
+    data = pydicom.dcmread(file)
+    data.RescaleSlope = "1e999"
+    data.save_as(file)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["prepare", "chaos", f"--source_dir={tmp_path / 'raw'}", f"--output_dir={tmp_path / 'out'}"])
+    lines = re.split(r"[\r\n]+", capsys.readouterr().err.strip())
+    assert stop.value.code == 2 and not (tmp_path / "out" / "datalist.json").exists()
+    messages = [line for line in lines if "error:" in line]
+    assert len(messages) == 1 and "Traceback" not in lines
+    assert re.match(r"fmirnet_monai: error: .*DICOM_anon: .* NaN or infinite", messages[0])
+
+
+# --- publish -----------------------------------------------------------------------------------------------------
+
+
+def network_of(bundle: Path) -> torch.nn.Module:
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    network = parser.get_parsed_content("network_def")
+    assert isinstance(network, torch.nn.Module)
+    return network
+
+
+def test_good_weights_land(tmp_path: Path, bundle_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = network_of(bundle_copy)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.uniform_(-1, 1)
+    torch.save(network.state_dict(), tmp_path / "run.pt")
+    cli.main(["publish", f"--weights={tmp_path / 'run.pt'}", f"--bundle_dir={bundle_copy}"])
+    target = printed_path(capsys)
+    assert target == bundle_copy / "models" / "model.pt"
+    assert [p.name for p in target.parent.iterdir()] == ["model.pt"]
+    published = torch.load(target, weights_only=True)
+    assert published.keys() == network.state_dict().keys()
+    assert all(torch.equal(published[name], value) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["another network", "whole checkpoint", "list", "text", "cut short", "empty"])
+def test_wrong_weights_are_refused_and_the_target_stays(
+    kind: str, tmp_path: Path, bundle_copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, target = tmp_path / "run.pt", bundle_copy / "models" / "model.pt"
+    target.parent.mkdir()
+    target.write_bytes(b"the published weights")
+    state = network_of(bundle_copy).state_dict()
+    if kind == "another network":
+        torch.save(torch.nn.Linear(2, 2).state_dict(), weights)
+    elif kind == "whole checkpoint":
+        torch.save({"model": state, "epoch": 3}, weights)
+    elif kind == "list":
+        torch.save(list(state.values())[:2], weights)
+    elif kind == "cut short":
+        torch.save(state, weights)
+        weights.write_bytes(weights.read_bytes()[:5000])
+    else:
+        weights.write_text("hello" if kind == "text" else "")
+    message = refused(["publish", f"--weights={weights}", f"--bundle_dir={bundle_copy}"], capsys)
+    assert message.startswith("weights: ") and str(weights) in message
+    assert [p.name for p in target.parent.iterdir()] == ["model.pt"]
+    assert target.read_bytes() == b"the published weights"
+
+
+def test_folder_that_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({}, tmp_path / "run.pt")
+    message = refused(["publish", f"--weights={tmp_path / 'run.pt'}", f"--bundle_dir={tmp_path}"], capsys)
+    assert message.startswith("bundle_dir: ") and "configs/inference.json" in message
