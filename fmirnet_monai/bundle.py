@@ -30,11 +30,17 @@ def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> t
     parser = ConfigParser()
     parser.read_config(config_file)
     network: torch.nn.Module = parser.get_parsed_content("network_def")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises KeyError, EOFError, OSError, UnpicklingError, …
+        raise ValueError(
+            f"weights: {path} is no file of weights or is damaged; train again or copy it again."
+        ) from error
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"weights: {path} does not fit the network of {config_file}: {error}") from error
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"weights: {path} does not fit the network of {config_file}: {reason[:200]}") from error
     return network.eval()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -146,11 +147,14 @@ def _progress(cases: Sequence[Any]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; wrong input ends with one line on stderr and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    message = ""
     try:
         _check_words(words)
         fire.Fire(_checked(COMMANDS), command=words, name="fmirnet_monai")
     except (ValueError, OSError) as error:
-        sys.exit(_fail(str(error)))
+        message = " ".join(str(error).split())
+    if message:  # printed only here, where the traceback is gone and with it any progress bar
+        sys.exit(_fail(message))
 
 
 def _fail(message: str) -> int:
@@ -159,27 +163,43 @@ def _fail(message: str) -> int:
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Raise ValueError for an option or a word that the command does not know; Fire would run the command first."""
+    """Raise ValueError for an option or a word that the command does not know, or a required option that is not there.
+
+    Fire would run the command first, and would answer with its own usage text.
+    """
     command: Any = COMMANDS
     rest = list(words)
     while isinstance(command, dict) and rest and rest[0] in command:
         command = command[rest.pop(0)]
+    if "--help" in rest or "-h" in rest:
+        return
     if isinstance(command, dict):
-        if rest and not rest[0].startswith("-"):
+        if rest:
             raise ValueError(f"unknown command {rest[0]!r}; there are {', '.join(command)}.")
         return
-    known = list(inspect.signature(command).parameters)
-    for position, word in enumerate(rest):
-        if word == "--":
-            return
-        name = word[2:].split("=")[0].replace("-", "_")
-        if word.startswith("--") and name not in [*known, "help"]:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean --{close[0]}?" if close else f"there are {', '.join('--' + k for k in known)}."
-            raise ValueError(f"unknown option --{name}; {hint}")
-        follows_option = position > 0 and rest[position - 1].startswith("--") and "=" not in rest[position - 1]
-        if not word.startswith("-") and not follows_option:
+    parameters = inspect.signature(command).parameters
+    given = set()
+    takes_value = False
+    for word in rest:
+        option = re.match(r"--?([A-Za-z][\w-]*)", word)
+        if option:
+            given.add(_option_name(option[1].replace("-", "_"), list(parameters)))
+        elif not takes_value:
             raise ValueError(f"unexpected word {word!r}; options are given as --name value.")
+        takes_value = option is not None and "=" not in word
+    if missing := [f"--{name}" for name, p in parameters.items() if p.default is p.empty and name not in given]:
+        raise ValueError(f"missing {' and '.join(missing)}; see --help.")
+
+
+def _option_name(name: str, known: list[str]) -> str:
+    """The parameter that an option means; one letter stands for the only parameter that begins with it, as in Fire."""
+    if len(name) == 1 and len(short := [k for k in known if k.startswith(name)]) == 1:
+        return short[0]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean --{close[0]}?" if close else f"there are {', '.join('--' + k for k in known)}."
+        raise ValueError(f"unknown option --{name}; {hint}")
+    return name
 
 
 def _checked(commands: Any) -> Any:
@@ -207,6 +227,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             return None
         hint = next(h for h in get_args(hint) if h is not type(None))
     if get_origin(hint) is Sequence:
+        if isinstance(value, str):  # Fire leaves words with dots or slashes as one text
+            value = value.split(",")
         items = value if isinstance(value, (list, tuple)) else [value]
         return [_convert(name, item, get_args(hint)[0]) for item in items]
     if hint is str and not isinstance(value, bool):

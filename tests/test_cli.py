@@ -166,7 +166,8 @@ def test_help_explains_every_argument(command: tuple[str, ...], capsys: pytest.C
 def test_groups_name_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["prepare", "--help"])
-    assert all(word in "".join(capsys.readouterr()) for word in ("chaos", "folder", "merge"))
+    text = "".join(capsys.readouterr())
+    assert all(word in text for word in ("chaos", "folder", "merge"))
 
 
 def test_short_option_that_help_shows_works(tmp_path: Path, raw_phantom: Path) -> None:
@@ -269,7 +270,7 @@ def test_wrong_type_or_value_in_phantom(
 ) -> None:
     name = wrong.partition("=")[0]
     options = [w for k in range(0, len(SMALL), 2) if SMALL[k] != name for w in SMALL[k : k + 2]]
-    assert re.match(message, refused(["phantom", f"--output_dir={tmp_path}/out", *options, wrong], capsys))
+    assert re.search(message, refused(["phantom", f"--output_dir={tmp_path}/out", *options, wrong], capsys))
     assert not list(tmp_path.iterdir())
 
 
@@ -330,6 +331,13 @@ def test_existing_datalist_is_refused(
         cli.main(["prepare", "chaos", f"--source_dir={raw_phantom}", f"--output_dir={small_sample}"])
     assert stop.value.code == 2 and "exists" in capsys.readouterr().err
     assert (small_sample / "datalist.json").read_bytes() == before
+
+
+def test_label_id_reaches_the_reader(tmp_path: Path, raw_phantom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", "chaos", f"--source_dir={raw_phantom}", f"--output_dir={tmp_path / 'out'}", "--label_id=2"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == 2 and "has no voxel of label_id 2" in capsys.readouterr().err
 
 
 def test_fault_in_the_middle_has_a_line_of_its_own(

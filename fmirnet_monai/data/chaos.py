@@ -40,10 +40,8 @@ def find_chaos_cases(source_dir: str | Path, modality: str = "CT") -> list[Path]
         FileNotFoundError: when the folder or a case of that modality does not exist.
         ValueError: for an unknown modality.
     """
-    if modality not in SEQUENCES:
-        raise ValueError(f"modality must be one of {list(SEQUENCES)}, got {modality!r}.")
+    sequence, _ = _sequence(modality)
     folder = require_folder(source_dir, "source_dir").resolve()
-    sequence = SEQUENCES[modality][0]
     found = [path.parent for path in folder.rglob("DICOM_anon") if path.is_dir()]
     cases = {case for case in found if (case.parent if sequence == "CT" else case).name == sequence}
     if not cases:
@@ -76,7 +74,7 @@ def read_chaos_case(case_dir: str | Path, modality: str = "CT", label_id: int | 
             size, or hold no ``label_id``.
     """
     case = Path(case_dir)
-    sequence, sub_folder = SEQUENCES[modality]
+    sequence, sub_folder = _sequence(modality)
     dicom_dir = case / "DICOM_anon" / sub_folder
     files, slices = _read_slices(dicom_dir)
     masks = _read_masks(case / "Ground", files, sequence) if (case / "Ground").is_dir() else None
@@ -94,9 +92,7 @@ def read_chaos_case(case_dir: str | Path, modality: str = "CT", label_id: int | 
             f"{files[order[gap]].name} and {files[order[gap + 1]].name} for a missing or doubled slice."
         )
 
-    image = np.stack(
-        [s.pixel_array.T * float(s.get("RescaleSlope", 1)) + float(s.get("RescaleIntercept", 0)) for s in slices], -1
-    )[..., order]
+    image = np.stack([_intensities(file, s) for file, s in zip(files, slices, strict=True)], -1)[..., order]
     check_finite(image, dicom_dir)
 
     lps = np.eye(4)
@@ -115,6 +111,21 @@ def read_chaos_case(case_dir: str | Path, modality: str = "CT", label_id: int | 
     )
 
 
+def _sequence(modality: str) -> tuple[str, str]:
+    if modality not in SEQUENCES:
+        raise ValueError(f"modality must be one of {list(SEQUENCES)}, got {modality!r}.")
+    return SEQUENCES[modality]
+
+
+def _intensities(file: Path, slice_: pydicom.Dataset) -> NDArray[np.floating]:
+    """Rescaled pixels ``(X, Y)`` of one slice."""
+    try:
+        pixels = slice_.pixel_array
+    except Exception as error:  # pydicom and its decoders raise whatever they like
+        raise ValueError(f"{file}: its pixels can't be read ({error}); download the set again.") from error
+    return pixels.T * float(slice_.get("RescaleSlope", 1)) + float(slice_.get("RescaleIntercept", 0))
+
+
 def _read_slices(folder: Path) -> tuple[list[Path], list[pydicom.Dataset]]:
     require_folder(folder, "DICOM slices")
     files = sorted((p for p in folder.iterdir() if p.suffix.lower() in (".dcm", "")), key=natural_order)
@@ -128,7 +139,7 @@ def _read_slices(folder: Path) -> tuple[list[Path], list[pydicom.Dataset]]:
         except InvalidDicomError as error:
             raise ValueError(f"{file}: not a DICOM file; remove it or download the set again.") from error
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
-            if tag not in slices[-1]:
+            if slices[-1].get(tag) in (None, ""):
                 raise ValueError(f"{file}: has no {tag}, so the slice's place in space is unknown.")
         if slices[-1].Rows != slices[0].Rows or slices[-1].Columns != slices[0].Columns:
             raise ValueError(

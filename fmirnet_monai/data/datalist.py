@@ -26,7 +26,7 @@ def load_pairs(datalist: str | Path, section: str) -> list[Pair]:
         FileNotFoundError: when the datalist, or a file it names, does not exist.
         ValueError: when it is not JSON of that form, or the section is missing or empty.
     """
-    path = Path(datalist)
+    path = Path(datalist).absolute()
     pairs = read_datalist(path).get(section)
     if not pairs:
         raise ValueError(
@@ -58,7 +58,7 @@ def read_datalist(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
         raise ValueError(f"{path}: not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected an object with the sections {SECTIONS}, got {type(content).__name__}.")
@@ -95,12 +95,13 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
         content = read_datalist(path)
         for section in SECTIONS:
             for pair in content.get(section, []):
-                subject = str(pair.get("subject"))
-                if section_of.setdefault(subject, section) != section:
-                    raise ValueError(
-                        f"{path}: subject {subject} is in {section!r} here and in {section_of[subject]!r} elsewhere; "
-                        "prepare all with --split subject and the same --seed."
-                    )
+                names = pair.get("subject", [])
+                for subject in names if isinstance(names, list) else [names]:
+                    if section_of.setdefault(str(subject), section) != section:
+                        raise ValueError(
+                            f"{path}: subject {subject} is in {section!r} here and in {section_of[str(subject)]!r} "
+                            "elsewhere; prepare all with --split subject and the same --seed."
+                        )
                 moved = {k: os.path.relpath(path.parent / pair[k], target.parent) for k in PATH_KEYS if k in pair}
                 sections[section].append({**pair, **moved})
     write_datalist(target, sections, name="merged", sources=[os.path.relpath(p, target.parent) for p in merged])

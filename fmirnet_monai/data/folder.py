@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +64,25 @@ def read_case_table(table: str | Path) -> list[Case]:
     path = Path(table).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"table: no such file: {path}")
-    rows = (
-        json.loads(path.read_text())
-        if path.suffix.lower() == ".json"
-        else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
-    )
-    if not rows or any("image" not in row for row in rows):
-        raise ValueError(f"{path}: needs at least one row and a column 'image' in each.")
+    try:
+        rows = (
+            json.loads(path.read_text())
+            if path.suffix.lower() == ".json"
+            else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
+        )
+    except ValueError as error:  # of JSON, of pandas, or of the encoding
+        raise ValueError(f"{path}: can't be read as a table: {error}.") from error
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row.get("image") for row in rows):
+        raise ValueError(f"{path}: needs at least one row and a column 'image' that is filled in each.")
     cases = []
     for row in rows:
-        image, label = (path.parent / row[key] if row.get(key) else None for key in ("image", "label"))
+        image = path.parent / row["image"]
+        label = path.parent / row["label"] if row.get("label") else None
         for file in (image, label):
             if file is not None and not file.exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")
-        assert image is not None
-        cases.append(Case(str(row.get("subject") or _stem(image)), image, label))
+        subject = row.get("subject")
+        cases.append(Case(_stem(image) if subject in (None, "") else str(subject), image, label))
     names = [case.subject for case in cases]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path}: subjects named more than once: {doubled}; add a column 'subject' with unique names.")
@@ -113,9 +118,14 @@ def read_folder_case(
     return Volume(case.subject, image * intensity_scale + intensity_offset, affine, label)
 
 
+@cache
+def _reader() -> LoadImage:
+    return LoadImage(image_only=True, dtype=np.float32)
+
+
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        data = LoadImage(image_only=True, dtype=np.float32)(path)
+        data = _reader()(path)
     except Exception as error:  # the readers of MONAI raise whatever their libraries raise
         raise ValueError(f"{path}: can't be read as an image: {str(error).strip().splitlines()[-1]}") from error
     if data.ndim != 3:
@@ -127,10 +137,20 @@ def _match(folder: Path, pattern: str, name: str) -> dict[str, Path]:
     if pattern.count("*") != 1:
         raise ValueError(f"{name}: the pattern needs exactly one '*', which names the subject, got {pattern!r}.")
     before, after = pattern.split("*")
-    paths = sorted(folder.glob(pattern), key=natural_order)
     expression = re.compile(re.escape(before) + "(.*)" + re.escape(after))
-    matches = ((expression.fullmatch(p.relative_to(folder).as_posix()), p) for p in paths)
-    return {_stem(Path(m.group(1))): p for m, p in matches if m and not p.name.startswith(".")}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob(pattern)):
+        match = expression.fullmatch(path.relative_to(folder).as_posix())
+        if match is None or path.name.startswith("."):
+            continue
+        subject = _stem(Path(match.group(1)))
+        if subject in found:
+            raise ValueError(
+                f"{name}: {found[subject].name} and {path.name} in {folder} both stand for subject {subject!r}; give "
+                "a narrower pattern, such as one with the suffix."
+            )
+        found[subject] = path
+    return dict(sorted(found.items(), key=lambda item: natural_order(Path(item[0]))))
 
 
 def _stem(path: Path) -> str:

@@ -137,6 +137,11 @@ def write_phantom(
     Returns:
         ``output_dir``.
     """
+    if subjects < 1 or len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
+        raise ValueError(
+            "subjects must be at least 1, shape and spacing three positive numbers (left, back, head), got "
+            f"{subjects=}, {shape=}, {spacing=}."
+        )
     folder = Path(output_dir).expanduser()
     for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
         volume = phantom_volume(str(number), seed + number, shape, spacing)

@@ -61,7 +61,13 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
             f"no pair comes of {len(items)} volumes with {pairing}: 3-D pairs need two subjects, 2-D pairs a group of "
             "at least two slices; lower r or min_label_area, or add volumes."
         )
-    write_datalist(datalist, split_pairs(pairs, pairing), **properties, **asdict(pairing))
+    sections = split_pairs(pairs, pairing)
+    if not any(sections.values()):
+        raise ValueError(
+            f"no pair is left of {len(items)} volumes with {pairing}: every pair crosses two sections; add volumes, or "
+            "change --fractions or --split."
+        )
+    write_datalist(datalist, sections, **properties, **asdict(pairing))
     return datalist
 
 
@@ -110,7 +116,10 @@ def _write_image(
     """Write image and label of one slice or volume; their paths relative to ``folder``."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     files = {"image": f"{name}/image{suffix}.nii.gz"}
-    nib.save(nib.Nifti1Image(np.rint(image).astype(np.int16), affine), folder / files["image"])
+    whole = np.rint(image)
+    fits = abs(whole).max() < 2**15 and np.abs(whole - image).max() <= np.ptp(image) / 500
+    stored = whole.astype(np.int16) if fits else image.astype(np.float32)
+    nib.save(nib.Nifti1Image(stored, affine), folder / files["image"])
     if label is not None:
         files["label"] = f"{name}/label{suffix}.nii.gz"
         nib.save(nib.Nifti1Image(label.astype(np.uint8), affine), folder / files["label"])

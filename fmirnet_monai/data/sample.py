@@ -33,7 +33,8 @@ def ensure_sample(dataset_dir: str | Path, sample_dir: str | Path) -> None:
     wanted = folder.resolve() == Path(sample_dir).resolve() and not (folder / "datalist.json").is_file()
     if wanted and process_rank() == 0:
         logger.info("no data given: generating the sample in %s", folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        for part in ("raw", "slices"):
+            shutil.rmtree(folder / part, ignore_errors=True)
         raw = write_phantom(folder / "raw")
         cases = tqdm(find_chaos_cases(raw), desc="slices", unit="volume")
         write_pairs(

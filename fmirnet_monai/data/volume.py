@@ -53,6 +53,11 @@ def require_folder(path: str | Path, what: str) -> Path:
 def keep_label(label: NDArray[np.integer], label_id: int | None, source: str | Path) -> NDArray[np.uint8]:
     """Labels as uint8; with a ``label_id`` only that one, as 1. ValueError naming ``source`` when it is not there."""
     if label_id is None:
+        if label.min() < 0 or label.max() > 255:
+            raise ValueError(
+                f"{source}: labels must lie in 0..255, found {label.min()} to {label.max()}; choose one with label_id "
+                "or renumber them."
+            )
         return label.astype(np.uint8)
     if not (label == label_id).any():
         raise ValueError(f"{source}: has no voxel of label_id {label_id}; it holds {np.unique(label).tolist()}.")

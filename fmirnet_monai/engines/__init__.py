@@ -1,6 +1,6 @@
 """What MONAI's Ignite engines need to train and evaluate registration networks."""
 
-from .batch import prepare_pair_batch
+from .batch import loss_terms, prepare_pair_batch
 from .handlers import EarlyStopping, EpochSeed, ProgressBar, TrainingCheckpoint, handlers_of_this_process
 from .metrics import evaluation_metrics, folding_metrics, key_metric, validation_metrics
 
@@ -13,6 +13,7 @@ __all__ = [
     "folding_metrics",
     "handlers_of_this_process",
     "key_metric",
+    "loss_terms",
     "prepare_pair_batch",
     "validation_metrics",
 ]

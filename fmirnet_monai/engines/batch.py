@@ -1,11 +1,14 @@
-"""How a batch reaches a registration network in MONAI's supervised engines."""
+"""What goes into a registration network in MONAI's supervised engines, and what comes out for the logs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from fmirnet_monai.losses import RegistrationLoss
 
 
 def prepare_pair_batch(
@@ -26,3 +29,8 @@ def prepare_pair_batch(
     if hasattr(pair, "as_tensor"):
         pair = pair.as_tensor()
     return pair, pair
+
+
+def loss_terms(loss: RegistrationLoss) -> Callable[[list[dict[str, Any]]], dict[str, float]]:
+    """Output transform for a statistics handler of the trainer: the loss and each of its unweighted terms."""
+    return lambda output: {"loss": float(output[0]["loss"]), **loss.values}

@@ -162,9 +162,11 @@ def test_interrupted_attempt_is_made_again_from_the_start(
     left_over = folder / "raw" / "Train_Sets" / "CT" / "99" / "DICOM_anon"
     left_over.mkdir(parents=True)
     (left_over / "i0000.dcm").write_bytes(b"half a slice")
+    (folder / "notes.txt").write_text("not ours")
     ensure_sample(folder, folder)
     assert load_pairs(folder / "datalist.json", "training")
     assert not left_over.exists() and len(made) == 2
+    assert (folder / "notes.txt").read_text() == "not ours"
 
 
 def test_only_the_first_process_makes_the_sample(

@@ -198,6 +198,19 @@ def test_inverse_brings_every_voxel_back(
         assert residual < 0.4 * compose(there, -there)[inside].abs().max()
 
 
+@pytest.mark.parametrize("combine", ["add", "compose"])
+def test_integration_at_half_resolution_approximates_that_at_full(combine: str) -> None:
+    options: dict[str, Any] = {"channels": SMALL, "num_scales": 2, "combine": combine, "integration_steps": 7}
+    whole = awake(FMIRNet(2, half_resolution=False, **options))
+    half = FMIRNet(2, half_resolution=True, **options)
+    x = smooth_pair((48, 40), sigma=8)
+    with torch.no_grad():
+        whole.estimators[0].head.weight.mul_(3 / whole(x).abs().max())
+        half.load_state_dict(whole.state_dict())
+        error = (half(x) - whole(x))[..., 6:-6, 6:-6].abs().max()
+        assert error < 0.05 * whole(x).abs().max()
+
+
 def test_network_of_displacements_has_no_inverse() -> None:
     with pytest.raises(ValueError, match="integration_steps=0"):
         FMIRNet(2, channels=SMALL).forward_with_inverse(torch.rand(1, 2, 16, 16))
@@ -209,7 +222,9 @@ def test_gradients_reach_every_parameter(options: dict[str, Any]) -> None:
     c = net.in_channels
     x = torch.rand(2, 2 * c, 16, 24)
     F.mse_loss(warp(x[:, :c], net(x)), x[:, c:]).backward()
-    without = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
+    without = [
+        n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()
+    ]
     assert without == []
 
 

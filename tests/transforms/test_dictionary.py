@@ -1,0 +1,202 @@
+"""Dictionary transforms of image pairs: values, geometry, missing keys and errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, MapTransform, ScaleIntensityd
+from torch import Tensor
+
+from fmirnet_monai.spatial import warp
+from fmirnet_monai.transforms import CheckFinited, RandSwapPaird, Warpd
+
+AFFINE = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
+OTHER_AFFINE = torch.diag(torch.tensor([1.5, 1.0, 5.0, 1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [(7, 10), (5, 6, 8)])
+def test_warpd_equals_warp(size: tuple[int, ...]) -> None:
+    image, ddf = torch.rand(2, *size), torch.randn(len(size), *size)
+    label = torch.randint(0, 5, (1, *size), dtype=torch.uint8)
+    data = {"image": image, "label": label, "pred": ddf}
+    result = Warpd(["image", "label"], mode=["bilinear", "nearest"])(data)
+    torch.testing.assert_close(result["image"], warp(image[None], ddf[None])[0])
+    expected = warp(label[None].float(), ddf[None], mode="nearest")[0].byte()
+    assert torch.equal(result["label"], expected)
+    assert result["label"].dtype == torch.uint8
+    assert data["image"] is image
+    assert data["label"] is label
+
+
+def test_warpd_writes_new_keys_and_leaves_the_others() -> None:
+    image, ddf = torch.rand(1, 7, 10), torch.ones(2, 7, 10)
+    result = Warpd(["image"], ddf_key="field", names=["warped"])({"image": image, "field": ddf, "other": 5})
+    assert result["image"] is image
+    assert result["field"] is ddf
+    assert result["other"] == 5
+    torch.testing.assert_close(result["warped"][:, :-1, :-1], image[:, 1:, 1:])
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.uint8])
+def test_warpd_of_a_whole_number_image_by_the_identity_changes_nothing(dtype: torch.dtype) -> None:
+    """CT as it is stored: interpolation gives 99.9999 where 100 stood, which is 100."""
+    image = torch.randint(0, 250, (1, 37, 53)).to(dtype)
+    assert torch.equal(Warpd("image")({"image": image, "pred": torch.zeros(2, 37, 53)})["image"], image)
+
+
+def test_warpd_gives_the_geometry_of_the_reference() -> None:
+    moving = MetaTensor(torch.rand(1, 7, 10), affine=AFFINE, meta={"filename_or_obj": "moving.nii"})
+    fixed = MetaTensor(torch.rand(1, 7, 10), affine=OTHER_AFFINE, meta={"filename_or_obj": "fixed.nii"})
+    data = {"moving": moving, "fixed": fixed, "pred": torch.randn(2, 7, 10)}
+    result = Warpd("moving", names="warped", reference_key="fixed")(data)
+    assert isinstance(result["warped"], MetaTensor)
+    assert torch.equal(result["warped"].affine, OTHER_AFFINE)
+    assert result["warped"].meta["filename_or_obj"] == "fixed.nii"
+    assert torch.equal(result["moving"].affine, AFFINE)
+    own = Warpd("moving")(data)["moving"]
+    assert torch.equal(own.affine, AFFINE)
+    assert own.meta["filename_or_obj"] == "moving.nii"
+
+
+def test_warpd_of_a_plain_tensor_takes_the_geometry_of_the_reference() -> None:
+    fixed = MetaTensor(torch.rand(1, 7, 10), affine=OTHER_AFFINE)
+    data = {"moving": torch.rand(1, 7, 10), "fixed": fixed, "pred": torch.zeros(2, 7, 10)}
+    result = Warpd("moving", reference_key="fixed")(data)["moving"]
+    assert torch.equal(result.affine, OTHER_AFFINE)
+    torch.testing.assert_close(result.as_tensor(), data["moving"], atol=1e-5, rtol=0)
+    assert type(Warpd("moving")(data)["moving"]) is torch.Tensor
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, MetaTensor])
+def test_geometry_of_a_warped_image_is_its_own_copy(kind: Callable[[Tensor], Tensor]) -> None:
+    """A later transform of the result does not touch the reference."""
+    fixed = MetaTensor(torch.rand(1, 7, 10), affine=OTHER_AFFINE.clone())
+    data = {"moving": kind(torch.rand(1, 7, 10)), "fixed": fixed, "pred": torch.zeros(2, 7, 10)}
+    result = Warpd("moving", reference_key="fixed")(data)["moving"]
+    result.affine = AFFINE
+    result.meta["filename_or_obj"] = "result.nii"
+    assert torch.equal(fixed.affine, OTHER_AFFINE)
+    assert "filename_or_obj" not in fixed.meta
+
+
+@pytest.mark.parametrize(
+    "transform", [Warpd(["image", "absent"]), CheckFinited(["image", "absent"]), RandSwapPaird(["image", "absent"], 1)]
+)
+def test_missing_key_is_named(transform: MapTransform) -> None:
+    data = {"image": torch.rand(2, 5, 6), "pred": torch.zeros(2, 5, 6)}
+    with pytest.raises(KeyError, match="absent"):
+        transform(data)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Warpd(["absent", "image"], names=["no", "new"], mode=["bilinear", "nearest"], allow_missing_keys=True),
+        CheckFinited(["absent", "image"], allow_missing_keys=True),
+        RandSwapPaird(["absent", "image"], 1, allow_missing_keys=True),
+    ],
+)
+def test_missing_key_may_be_allowed(transform: MapTransform) -> None:
+    data = {"image": torch.rand(2, 5, 6), "pred": torch.zeros(2, 5, 6)}
+    assert {*transform(data)} - {"new"} == {"image", "pred"}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_checkfinited_names_the_file(bad: float) -> None:
+    image = torch.rand(1, 5, 6)
+    image[0, 2, 3] = bad
+    data = {"image": MetaTensor(image, meta={"filename_or_obj": "/data/case_17.nii.gz"})}
+    with pytest.raises(ValueError, match=r"/data/case_17\.nii\.gz.* 1 of 30 "):
+        CheckFinited("image")(data)
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, MetaTensor, np.asarray])
+def test_checkfinited_names_the_key_of_an_image_without_a_file(kind: Callable[[Tensor], Any]) -> None:
+    good, bad = torch.rand(1, 5, 6), torch.rand(1, 5, 6)
+    bad[0, :, 2] = torch.inf
+    with pytest.raises(ValueError, match="bad: 5 of 30 "):
+        CheckFinited(["good", "bad"])({"good": kind(good), "bad": kind(bad)})
+
+
+def test_checkfinited_gives_the_data_back_unchanged() -> None:
+    data = {"image": torch.rand(1, 5, 6), "label": torch.ones(1, 5, 6, dtype=torch.uint8), "other": "text"}
+    result = CheckFinited(["image", "label"])(data)
+    assert result == data
+    assert all(result[key] is data[key] for key in data)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_swap_exchanges_moving_and_fixed(channels: int) -> None:
+    moving, fixed = torch.rand(2, channels, 5, 6)
+    pair = torch.cat([moving, fixed])
+    swapped = RandSwapPaird("pair", prob=1)({"pair": pair})["pair"]
+    assert torch.equal(swapped, torch.cat([fixed, moving]))
+    assert torch.equal(pair, torch.cat([moving, fixed]))
+    assert RandSwapPaird("pair", prob=0)({"pair": pair})["pair"] is pair
+
+
+def test_swap_takes_images_and_labels_together_and_keeps_the_geometry() -> None:
+    image = MetaTensor(torch.rand(2, 5, 6), affine=AFFINE)
+    label = torch.randint(0, 3, (2, 5, 6))
+    swap = RandSwapPaird(["image", "label"]).set_random_state(0)
+    swaps = 0
+    for _ in range(200):
+        result = swap({"image": image, "label": label})
+        both = [torch.equal(result[key], value.flip(0)) for key, value in (("image", image), ("label", label))]
+        assert both[0] == both[1]
+        assert torch.equal(result["image"].affine, AFFINE)
+        swaps += both[0]
+    assert 70 < swaps < 130  # 100 expected, four standard deviations are 28
+
+
+def test_swap_repeats_with_its_seed() -> None:
+    pair = torch.rand(2, 5, 6)
+
+    def draw(seed: int) -> list[bool]:
+        swap = RandSwapPaird("pair").set_random_state(seed)
+        return [torch.equal(swap({"pair": pair})["pair"], pair) for _ in range(20)]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_transforms_work_in_a_chain_of_monai() -> None:
+    fixed = MetaTensor(torch.rand(1, 7, 10) * 50, affine=OTHER_AFFINE)
+    moving = MetaTensor(fixed.as_tensor().roll(2, 1), affine=AFFINE)
+    ddf = torch.zeros(2, 7, 10)
+    ddf[0] = 2
+    chain = Compose(
+        [
+            CheckFinited(["moving", "fixed"]),
+            ScaleIntensityd(["moving", "fixed"]),
+            Warpd("moving", names="warped", reference_key="fixed"),
+        ]
+    )
+    result = chain({"moving": moving, "fixed": fixed, "pred": ddf})
+    torch.testing.assert_close(
+        result["warped"][:, :5].as_tensor(), result["fixed"][:, :5].as_tensor(), atol=1e-5, rtol=0
+    )
+    assert torch.equal(result["warped"].affine, OTHER_AFFINE)
+
+
+def test_seed_of_a_monai_chain_reaches_the_swap() -> None:
+    pair = torch.rand(2, 5, 6)
+
+    def draw() -> list[bool]:
+        chain = Compose([RandSwapPaird("pair")]).set_random_state(3)
+        return [torch.equal(chain({"pair": pair})["pair"], pair) for _ in range(20)]
+
+    assert draw() == draw()
+    assert 0 < sum(draw()) < 20
+
+
+def test_bad_image_in_a_chain_of_monai_is_named() -> None:
+    image = MetaTensor(torch.full((1, 5, 6), torch.nan), meta={"filename_or_obj": "bad.nii"})
+    with pytest.raises(RuntimeError) as error:
+        Compose([CheckFinited("image")])({"image": image})
+    assert "bad.nii" in str(error.value.__cause__)
