@@ -26,10 +26,12 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0, win_size: int = 11, 
         ``(B, C, *(spatial - win_size + 1))``, at most 1.
 
     Raises:
-        ValueError: when the shapes differ or an axis is shorter than the window.
+        ValueError: when the shapes differ, the window's width is even, or an axis is shorter than the window.
     """
     if x.shape != y.shape:
         raise ValueError(f"both images must have one shape, got {list(x.shape)} and {list(y.shape)}.")
+    if win_size % 2 == 0:
+        raise ValueError(f"win_size must be odd, got {win_size}.")
     if min(x.shape[2:]) < win_size:
         raise ValueError(f"win_size={win_size} is larger than the image, whose shape is {list(x.shape)}.")
     x, y = x.float(), y.float()

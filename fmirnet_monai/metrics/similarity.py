@@ -63,6 +63,8 @@ class NMIMetric(RegressionMetric):
         return torch.stack([self._nmi(a, b) for a, b in zip(y_pred, y, strict=True)]).unsqueeze(1)
 
     def _nmi(self, a: Tensor, b: Tensor) -> Tensor:
+        if not (a.isfinite().all() and b.isfinite().all()):
+            return torch.tensor(torch.nan)
         a, b = self._to_bins(a), self._to_bins(b)
         joint = torch.bincount(a * self.bins + b, minlength=self.bins**2).double().reshape(self.bins, self.bins)
         joint = joint / joint.sum()

@@ -34,7 +34,8 @@ class SurfaceDistanceInMM(CumulativeIterationMetric):
         for predicted, reference in zip(y_pred, y, strict=True):
             spacing = [1.0] * (reference.dim() - 1)
             if hasattr(reference, "affine"):
-                spacing = affine_to_spacing(reference.affine, reference.dim() - 1).tolist()
+                voxel = affine_to_spacing(reference.affine, len(reference.affine) - 1)
+                spacing = voxel[: reference.dim() - 1].tolist()
             pair = (torch.as_tensor(mask).unsqueeze(0) for mask in (predicted, reference))
             distances.append(self.distance(*pair, spacing=spacing))
         values = torch.cat(distances)
@@ -45,4 +46,5 @@ class SurfaceDistanceInMM(CumulativeIterationMetric):
 
     def aggregate(self) -> Tensor:
         """Mean over the cases that have a distance."""
-        return do_metric_reduction(self.get_buffer(), "mean")[0]
+        mean, counted = do_metric_reduction(self.get_buffer(), "mean")
+        return mean.masked_fill(counted == 0, torch.nan)

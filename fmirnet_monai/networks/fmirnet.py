@@ -36,7 +36,8 @@ class FMIRNet(nn.Module):
         integration_steps: when above 0, what is predicted are stationary velocity fields, integrated with this many
             squarings: the map is a diffeomorphism and :py:meth:`forward_with_inverse` gives its inverse.
         half_resolution: integrate on a grid of half the size (faster, smoother); without integration no effect.
-        norm: MONAI's name of a normalisation layer for the ResUnet, or None.
+        norm: MONAI's name of a normalisation layer for the ResUnet, or None; with one, the coarsest level of the
+            coarsest scale must be larger than one voxel.
 
     Raises:
         ValueError: when an option has a value that is not in the lists above.

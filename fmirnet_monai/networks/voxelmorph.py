@@ -15,7 +15,8 @@ class VoxelMorph(nn.Module):
     """VoxelMorph (Balakrishnan et al., TMI 2019) with MONAI's own backbone and defaults.
 
     Beside :py:class:`monai.networks.nets.VoxelMorph` it takes moving and fixed image as one tensor, works at any
-    size (pads inside, crops after) and leaves out the half-resolution option, which is wrong in MONAI 1.6.1.
+    size (pads inside, crops after), takes velocities beyond the border from the border voxel (MONAI: zero) and leaves
+    out the half-resolution option, which is wrong in MONAI 1.6.1.
 
     Args:
         spatial_dims: D, 2 or 3.
@@ -43,7 +44,7 @@ class VoxelMorph(nn.Module):
             channels=channels,
             final_conv_channels=final_conv_channels,
         )
-        self.divisor = 2 ** (len(channels) // 2 * 2)
+        self.divisor = 2 ** (len(channels) // 2)
         self.integration_steps = integration_steps
 
     def forward(self, x: Tensor) -> Tensor:

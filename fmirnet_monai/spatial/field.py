@@ -47,12 +47,14 @@ def warp(image: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str =
             f"ddf must have shape (batch, {dims}, *spatial) on the grid of image, got image {list(image.shape)} "
             f"and ddf {list(ddf.shape)}."
         )
-    points = (identity_grid(ddf) + ddf).to(image.dtype)
+    dtype = torch.promote_types(image.dtype, torch.float32)  # half precision rounds positions to 0.25 from 256 on
+    ddf = ddf.to(dtype)
+    points = identity_grid(ddf) + ddf
     # grid_sample takes xyz order, normalised so that -1 and 1 are the centres of the first and last voxel
     normalised = [points[:, i] * (2.0 / max(image.shape[2 + i] - 1, 1)) - 1.0 for i in range(dims - 1, -1, -1)]
-    return F.grid_sample(
-        image, torch.stack(normalised, dim=-1), mode=mode, padding_mode=padding_mode, align_corners=True
-    )
+    grid = torch.stack(normalised, dim=-1)
+    warped = F.grid_sample(image.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
+    return warped.to(image.dtype)
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:

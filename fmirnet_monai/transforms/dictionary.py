@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -61,9 +62,12 @@ class Warpd(MapTransform):
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
             image = result[key]
             source = torch.as_tensor(image)
-            warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0].to(source.dtype)
+            warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0]
+            warped = (warped if source.is_floating_point() else warped.round()).to(source.dtype)
             reference = result[self.reference_key] if self.reference_key else image
-            result[name] = MetaTensor(warped, meta=reference.meta) if isinstance(reference, MetaTensor) else warped
+            if isinstance(reference, MetaTensor):
+                warped = MetaTensor(warped, meta=deepcopy(reference.meta))
+            result[name] = warped
         return result
 
 
