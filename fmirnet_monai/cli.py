@@ -19,6 +19,7 @@ from fmirnet_monai import bundle, data
 
 
 def prepare_chaos(
+    *,
     source_dir: str,
     output_dir: str,
     modality: str = "CT",
@@ -51,6 +52,7 @@ def prepare_chaos(
 
 
 def prepare_folder(
+    *,
     output_dir: str,
     source_dir: str | None = None,
     images: str = "image_*",
@@ -94,7 +96,7 @@ def prepare_folder(
     print(data.write_pairs(volumes, output_dir, pairing, name=Path(table or source_dir or "").name))
 
 
-def prepare_merge(datalists: Sequence[str], output: str) -> None:
+def prepare_merge(*, datalists: Sequence[str], output: str) -> None:
     """Join datalists section by section; every subject stays in the section its own datalist gave it.
 
     Args:
@@ -105,6 +107,7 @@ def prepare_merge(datalists: Sequence[str], output: str) -> None:
 
 
 def phantom(
+    *,
     output_dir: str,
     subjects: int = 8,
     shape: Sequence[int] = (192, 192, 40),
@@ -123,7 +126,7 @@ def phantom(
     print(data.write_phantom(output_dir, subjects, shape, spacing, seed))
 
 
-def publish(weights: str, bundle_dir: str) -> None:
+def publish(*, weights: str, bundle_dir: str) -> None:
     """Put the weights of a training run into a bundle's models folder, after checking that its network loads them.
 
     Args:
