@@ -106,6 +106,18 @@ def prepare_merge(*, datalists: Sequence[str], output: str) -> None:
     print(data.merge_datalists([datalists] if isinstance(datalists, str) else datalists, output))
 
 
+def download_chaos(*, output_dir: str, archive: str = "CHAOS_Train_Sets.zip") -> None:
+    """Download CHAOS from Zenodo, verify and unpack it; started again, it goes on where it broke off.
+
+    Its terms are CC BY-NC-SA 4.0: non-commercial use, with credit.
+
+    Args:
+        output_dir: folder to write.
+        archive: file of the record, CHAOS_Train_Sets.zip or CHAOS_Test_Sets.zip.
+    """
+    print(data.download_chaos(output_dir, archive))
+
+
 def phantom(
     *,
     output_dir: str,
@@ -138,6 +150,7 @@ def publish(*, weights: str, bundle_dir: str) -> None:
 
 COMMANDS: dict[str, Any] = {
     "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "merge": prepare_merge},
+    "download": {"chaos": download_chaos},
     "phantom": phantom,
     "publish": publish,
 }

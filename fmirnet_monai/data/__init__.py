@@ -2,6 +2,7 @@
 
 from .chaos import find_chaos_cases, read_chaos_case
 from .datalist import common_folder, load_pairs, merge_datalists
+from .download import download_chaos
 from .folder import find_folder_cases, read_case_table, read_folder_case
 from .pairing import Pairing, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
@@ -14,6 +15,7 @@ __all__ = [
     "Volume",
     "check_finite",
     "common_folder",
+    "download_chaos",
     "ensure_sample",
     "find_chaos_cases",
     "find_folder_cases",

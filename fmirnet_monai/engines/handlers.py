@@ -66,9 +66,11 @@ class EarlyStopping(EarlyStopHandler):
         return dict(self._handler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with the counter and best score of :py:meth:`state_dict`."""
+        """Go on with the counter and best score of :py:meth:`state_dict`; a run that was stopped stays stopped."""
         assert self._handler is not None, "attach to the trainer first"
         self._handler.load_state_dict(state)
+        if self._handler.counter >= self.patience:
+            self._handler.trainer.terminate()
 
 
 class TrainingCheckpoint:

@@ -109,7 +109,7 @@ class FMIRNet(nn.Module):
         Raises:
             ValueError: when the number of channels or axes is not that of the constructor.
         """
-        return self._register(x)[0]
+        return self._register(x, inverse=False)[0]
 
     @torch.jit.export
     def forward_with_inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,10 +123,10 @@ class FMIRNet(nn.Module):
         """
         if self.integration_steps == 0:
             raise ValueError("only a network with integration_steps > 0 has an inverse, got integration_steps=0.")
-        return self._register(x)
+        return self._register(x, inverse=True)
 
-    def _register(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Field and, where velocities are integrated, its inverse (otherwise the field again)."""
+    def _register(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        """The field and, with ``inverse`` and velocities, its inverse; otherwise something of the same shape."""
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != 2 * self.in_channels:
             raise ValueError(
                 f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
@@ -141,13 +141,13 @@ class FMIRNet(nn.Module):
 
         coarsest = pyramid[-1]
         field = coarsest.new_zeros([x.shape[0], self.spatial_dims] + list(coarsest.shape[2:]))
-        inverse = field
+        backward = field
         for i in range(self.num_scales):
             scale = self.num_scales - 1 - i
             pair = pyramid[scale]
             if i > 0:
                 field = upsample_field(field)
-                inverse = upsample_field(inverse)
+                backward = upsample_field(backward)
                 if self.composing:
                     moving = warp(pair[:, : self.in_channels], field)
                     pair = torch.cat([moving, pair[:, self.in_channels :]], dim=1)
@@ -157,7 +157,8 @@ class FMIRNet(nn.Module):
             if self.composing:
                 increment = self._refine(increment)
                 if self.integration_steps > 0:
-                    inverse = compose(self._integrate(-increment), inverse)
+                    if inverse:
+                        backward = compose(self._integrate(-increment), backward)
                     increment = self._integrate(increment)
                 field = compose(field, increment)
             else:
@@ -165,9 +166,10 @@ class FMIRNet(nn.Module):
         if not self.composing:
             field = self._refine(field)
             if self.integration_steps > 0:
-                inverse = self._integrate(-field)
+                if inverse:
+                    backward = self._integrate(-field)
                 field = self._integrate(field)
-        return self._crop(field, x), self._crop(inverse, x)
+        return self._crop(field, x), self._crop(backward, x)
 
     def _estimate(self, scale: int, pair: Tensor) -> Tensor:
         field = pair

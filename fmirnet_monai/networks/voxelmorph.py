@@ -47,6 +47,10 @@ class VoxelMorph(nn.Module):
         self.divisor = 2 ** (len(channels) // 2)
         self.integration_steps = integration_steps
 
+    def extra_repr(self) -> str:
+        """The option that the modules' own lines don't show."""
+        return f"integration_steps={self.integration_steps}"
+
     def forward(self, x: Tensor) -> Tensor:
         """``(B, 2 C, *spatial)``, moving first, to the field ``(B, D, *spatial)`` in voxels."""
         size = x.shape[2:]
