@@ -1,9 +1,11 @@
-"""The displacement field: warp, compose, integrate, Jacobian. Convention: see :py:mod:`fmirnet_monai.spatial.field`."""
+"""The displacement field: warp, compose, integrate, Jacobian. Convention: see :py:mod:`fmirnet_monai.spatial.field`.
+
+Files of other tools are read and written by :py:mod:`fmirnet_monai.spatial.itk`, imported where it is needed.
+"""
 
 from .displacement import DisplacementField
 from .field import compose, downsample, identity_grid, integrate, upsample_field, warp
 from .grid import Grid
-from .itk import read_displacement, write_displacement
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
 
 __all__ = [
@@ -15,8 +17,6 @@ __all__ = [
     "identity_grid",
     "integrate",
     "jacobian_determinant",
-    "read_displacement",
     "upsample_field",
     "warp",
-    "write_displacement",
 ]

@@ -10,7 +10,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from fmirnet_monai.spatial import DisplacementField, Grid, read_displacement, write_displacement
+from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial.itk import read_displacement, write_displacement
 
 FLIP = {2: np.diag([-1.0, -1.0]), 3: np.diag([-1.0, -1.0, 1.0])}
 
