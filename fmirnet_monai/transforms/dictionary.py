@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.data import FolderLayout, MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import ensure_tuple_rep
 
 from fmirnet_monai.data import check_finite
-from fmirnet_monai.spatial import warp
+from fmirnet_monai.spatial import DisplacementField, Grid, warp
+from fmirnet_monai.spatial.itk import write_displacement
 
 
 class CheckFinited(MapTransform):
@@ -69,6 +70,40 @@ class Warpd(MapTransform):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))
             result[name] = warped
         return result
+
+
+class SaveDisplacementd(MapTransform):
+    """Write a displacement field as ITK file in mm, named after the fixed image, the data unchanged.
+
+    Args:
+        keys: fields ``(D, *spatial)`` in voxels.
+        output_dir: folder to write.
+        reference_key: the fixed image on the field's grid, a MetaTensor that knows its file.
+        data_root_dir: the part of the fixed image's folder that is left out below ``output_dir``.
+        output_postfix: added to the fixed image's name.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        reference_key: str = "fixed",
+        data_root_dir: str = "",
+        output_postfix: str = "displacement",
+    ) -> None:
+        super().__init__(keys)
+        self.reference_key = reference_key
+        self.layout = FolderLayout(
+            output_dir, output_postfix, extension=".nii.gz", parent=False, data_root_dir=data_root_dir
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write ``data[key]`` for each key."""
+        reference = data[self.reference_key]
+        for key in self.key_iterator(dict(data)):
+            field = DisplacementField(torch.as_tensor(data[key]).cpu().float(), Grid.of(reference))
+            write_displacement(field, str(self.layout.filename(reference.meta["filename_or_obj"])))
+        return dict(data)
 
 
 class RandSwapPaird(RandomizableTransform, MapTransform):

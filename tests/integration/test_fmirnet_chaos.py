@@ -16,6 +16,7 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.bundle import ConfigParser
 
@@ -148,6 +149,7 @@ def test_inference_saves_warped_images_on_the_fixed_grid(small_sample: Path, tmp
     pairs = load_pairs(small_sample / "datalist.json", "test")
     images = sorted(tmp_path.rglob("*_warped.nii.gz"))
     assert len(images) == len(pairs) == len(list(tmp_path.rglob("*_warped_label.nii.gz")))
+    assert len(list(tmp_path.rglob("*_displacement.nii.gz"))) == len(pairs)
     fixed = {Path(p["fixed"]).name.removesuffix(".nii.gz"): nib.load(p["fixed"]).affine for p in pairs}
     for image in images:
         affine = nib.load(image).affine
@@ -161,7 +163,15 @@ def test_inference_takes_two_files_of_a_user(small_sample: Path, tmp_path: Path)
     pair = {k: v for k, v in load_pairs(small_sample / "datalist.json", "test")[0].items() if k in ("moving", "fixed")}
     result = bundle_run(INFERENCE, pairs=[pair], output_dir=tmp_path, bundle_root=BUNDLE)
     assert result.returncode == 0, result.stderr
-    assert [p.name for p in tmp_path.iterdir()] == [Path(pair["fixed"]).name.replace(".nii.gz", "_warped.nii.gz")]
+    stem = Path(pair["fixed"]).name.removesuffix(".nii.gz")
+    assert {p.name for p in tmp_path.iterdir()} == {f"{stem}_warped.nii.gz", f"{stem}_displacement.nii.gz"}
+    # another tool that applies the saved field to the raw moving slice gets the saved warped slice
+    warped = sitk.ReadImage(str(tmp_path / f"{stem}_warped.nii.gz"))
+    field = sitk.ReadImage(str(tmp_path / f"{stem}_displacement.nii.gz"), sitk.sitkVectorFloat64)
+    moving = sitk.ReadImage(pair["moving"], sitk.sitkFloat64)
+    again = sitk.Resample(moving, warped, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, -1000.0)
+    expected = np.clip((sitk.GetArrayFromImage(again) + 125) / 400, 0, 1)
+    assert np.corrcoef(expected.ravel(), sitk.GetArrayFromImage(warped).ravel())[0, 1] > 0.995
 
 
 def test_metadata_follows_the_schema() -> None:
