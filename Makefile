@@ -7,7 +7,7 @@ BUNDLE := bundles/fmirnet_chaos
 .PHONY: help install train test lint format clean
 
 help:
-	@echo "make train   train fmirnet_chaos on the generated sample (about 4 minutes on two cores)"
+	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
 	@echo "make test    lint, type check and all tests"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
