@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .field import identity_grid, warp
+from .field import identity_grid, sample, warp
 from .grid import Grid
 
 
@@ -58,11 +57,9 @@ class DisplacementField:
         source = image_grid or Grid.of(image)
         matrix, offset = self.grid.voxel_map(source)
         ddf = self.ddf.double().unsqueeze(0)
-        points = (identity_grid(ddf) + ddf)[0].movedim(0, -1) @ matrix.to(ddf).T + offset.to(ddf)
-        scale = torch.tensor([2.0 / max(n - 1, 1) for n in source.shape], dtype=torch.double, device=ddf.device)
-        normalised = (points * scale - 1.0).flip(-1).unsqueeze(0)
-        values = torch.as_tensor(image).double().unsqueeze(0)
-        sampled = F.grid_sample(values, normalised, mode=mode, padding_mode=padding_mode, align_corners=True)[0]
+        points = torch.einsum("ij,bj...->bi...", matrix.to(ddf), identity_grid(ddf) + ddf)
+        points = points + offset.to(ddf).reshape(1, -1, *[1] * self.grid.dims)
+        sampled = sample(torch.as_tensor(image).double().unsqueeze(0), points, mode, padding_mode)[0]
         return sampled.to(image.dtype) if image.is_floating_point() else sampled.round().to(image.dtype)
 
     def map_points(self, points: ArrayLike) -> NDArray[np.float64]:
@@ -77,10 +74,8 @@ class DisplacementField:
             ``(N, D)`` in RAS+ mm; beyond the grid the nearest border voxel's displacement holds.
         """
         voxels = torch.from_numpy(self.grid.to_voxel(points))
-        scale = torch.tensor([2.0 / max(n - 1, 1) for n in self.grid.shape], dtype=torch.double)
-        sites = (voxels * scale - 1.0).flip(-1).reshape(1, -1, *[1] * (self.grid.dims - 1), self.grid.dims)
-        ddf = self.ddf.double().cpu().unsqueeze(0)
-        shift = F.grid_sample(ddf, sites, padding_mode="border", align_corners=True).reshape(self.grid.dims, -1).T
+        sites = voxels.T.reshape(1, self.grid.dims, -1, *[1] * (self.grid.dims - 1))
+        shift = sample(self.ddf.double().cpu().unsqueeze(0), sites).reshape(self.grid.dims, -1).T
         return self.grid.to_world((voxels + shift).numpy())
 
     def invert(self, iterations: int = 50, tolerance: float = 0.01) -> tuple[DisplacementField, float]:

@@ -26,6 +26,26 @@ def identity_grid(field: Tensor) -> Tensor:
     return torch.stack(torch.meshgrid(axes, indexing="ij")).unsqueeze(0)
 
 
+def sample(image: Tensor, points: Tensor, mode: str = "bilinear", padding_mode: str = "border") -> Tensor:
+    """Values of ``image`` at positions given in its own voxels, computed in the positions' precision.
+
+    Args:
+        image: ``(B, C, *spatial)``.
+        points: ``(B, D, *size)`` voxel positions, channel ``i`` along array axis ``i``; any size of D axes.
+        mode: ``"bilinear"`` (trilinear in 3-D), ``"nearest"`` or ``"bicubic"`` (2-D only).
+        padding_mode: ``"border"``, ``"zeros"`` or ``"reflection"`` for positions outside the image.
+
+    Returns:
+        ``(B, C, *size)`` in the dtype of ``image``.
+    """
+    # grid_sample takes xyz order, normalised so that -1 and 1 are the centres of the first and last voxel
+    axes = range(image.dim() - 3, -1, -1)
+    normalised = [points[:, i] * (2.0 / max(image.shape[2 + i] - 1, 1)) - 1.0 for i in axes]
+    grid = torch.stack(normalised, dim=-1)
+    values = F.grid_sample(image.to(points.dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
+    return values.to(image.dtype)
+
+
 def warp(image: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str = "border") -> Tensor:
     """Pull ``image`` back through a displacement field: ``warped(x) = image(x + ddf(x))``.
 
@@ -49,12 +69,7 @@ def warp(image: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str =
         )
     dtype = torch.promote_types(image.dtype, torch.float32)  # half precision rounds positions to 0.25 from 256 on
     ddf = ddf.to(dtype)
-    points = identity_grid(ddf) + ddf
-    # grid_sample takes xyz order, normalised so that -1 and 1 are the centres of the first and last voxel
-    normalised = [points[:, i] * (2.0 / max(image.shape[2 + i] - 1, 1)) - 1.0 for i in range(dims - 1, -1, -1)]
-    grid = torch.stack(normalised, dim=-1)
-    warped = F.grid_sample(image.to(dtype), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
-    return warped.to(image.dtype)
+    return sample(image, identity_grid(ddf) + ddf, mode, padding_mode)
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
