@@ -1,9 +1,19 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
 from .chaos import find_chaos_cases, read_chaos_case
-from .datalist import common_folder, load_pairs, merge_datalists
+from .datalist import PATH_KEYS, common_folder, load_pairs, merge_datalists
 from .download import download_chaos
 from .folder import find_folder_cases, read_case_table, read_folder_case
+from .images import (
+    Points,
+    check_label_inside,
+    check_points_inside,
+    read_image,
+    read_label,
+    read_points,
+    write_image,
+    write_points,
+)
 from .pairing import Pairing, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .prepare import write_pairs
@@ -11,9 +21,13 @@ from .sample import ensure_sample
 from .volume import Volume, check_finite
 
 __all__ = [
+    "PATH_KEYS",
     "Pairing",
+    "Points",
     "Volume",
     "check_finite",
+    "check_label_inside",
+    "check_points_inside",
     "common_folder",
     "download_chaos",
     "ensure_sample",
@@ -25,9 +39,14 @@ __all__ = [
     "read_case_table",
     "read_chaos_case",
     "read_folder_case",
+    "read_image",
+    "read_label",
+    "read_points",
     "slice_groups",
     "split_pairs",
     "write_chaos_layout",
+    "write_image",
     "write_pairs",
     "write_phantom",
+    "write_points",
 ]

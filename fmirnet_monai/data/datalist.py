@@ -12,18 +12,19 @@ from fmirnet_monai.utils import write_text
 
 from .pairing import SECTIONS, Pair
 
-PATH_KEYS = ("moving", "fixed", "moving_label", "fixed_label")
+PATH_KEYS = ("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points")
 
 
-def load_pairs(datalist: str | Path, section: str) -> list[Pair]:
+def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> list[Pair]:
     """Pairs of one section with absolute paths.
 
     Args:
         datalist: JSON file of sections; an item is ``{"moving", "fixed", "moving_label"?, "fixed_label"?, …}``.
         section: ``"training"``, ``"validation"`` or ``"test"``.
+        must_exist: check that each file is there.
 
     Raises:
-        FileNotFoundError: when the datalist, or a file it names, does not exist.
+        FileNotFoundError: when the datalist, or with ``must_exist`` a file it names, does not exist.
         ValueError: when it is not JSON of that form, or the section is missing or empty.
     """
     path = Path(datalist).absolute()
@@ -39,7 +40,7 @@ def load_pairs(datalist: str | Path, section: str) -> list[Pair]:
             raise ValueError(f"{path}: a pair of {section!r} lacks 'moving' or 'fixed': {pair}.")
         files = {key: str(path.parent / pair[key]) for key in PATH_KEYS if key in pair}
         for file in files.values():
-            if not Path(file).exists():
+            if must_exist and not Path(file).exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}; prepare the data again.")
         located.append({**pair, **files})
     return located

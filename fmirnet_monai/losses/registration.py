@@ -58,11 +58,17 @@ class RegistrationLoss(nn.Module):
         """
         ddf = prediction.float()
         moving, fixed = target.float().chunk(2, dim=1)
-        warped = warp(moving, ddf) if self.similarity else moving
-        terms = {
-            name: term(warped, fixed) if name in self.similarity else term(ddf)
-            for name, term in [*self.similarity.items(), *self.regularization.items()]
-            if self.weights[name] != 0
-        }
+        terms = self._similarities(warp(moving, ddf), fixed) if self.similarity else {}
+        terms |= {name: term(ddf) for name, term in self.regularization.items() if self.weights[name] != 0}
+        return self._sum(terms, ddf)
+
+    def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
+        """The similarity terms alone, of two images ``(B, C, *spatial)``: what an optimizer of the field minimises."""
+        return self._sum(self._similarities(warped, fixed), fixed)
+
+    def _similarities(self, warped: Tensor, fixed: Tensor) -> dict[str, Tensor]:
+        return {name: term(warped, fixed) for name, term in self.similarity.items() if self.weights[name] != 0}
+
+    def _sum(self, terms: dict[str, Tensor], like: Tensor) -> Tensor:
         self.values = {name: float(value.detach()) for name, value in terms.items()}
-        return sum((self.weights[name] * value for name, value in terms.items()), ddf.new_zeros(()))
+        return sum((self.weights[name] * value for name, value in terms.items()), like.new_zeros(()))

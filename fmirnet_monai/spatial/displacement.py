@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .field import identity_grid, sample, warp
 from .grid import Grid
+from .jacobian import jacobian_determinant
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +79,47 @@ class DisplacementField:
         shift = sample(self.ddf.double().cpu().unsqueeze(0), sites).reshape(self.grid.dims, -1).T
         return self.grid.to_world((voxels + shift).numpy())
 
+    @classmethod
+    def identity(cls, grid: Grid) -> DisplacementField:
+        """The map that moves nothing."""
+        return cls(torch.zeros(grid.dims, *grid.shape), grid)
+
+    def then(self, outer: DisplacementField) -> DisplacementField:
+        """Compose on this grid: ``x -> outer(self(x))``; resampling once with it equals ``outer`` first, then this.
+
+        Args:
+            outer: from the space this field points into, on any grid.
+        """
+        start = self.grid.points()
+        inner = start + self.world_vectors().reshape(start.shape)
+        return self.from_world_vectors((outer.map_points(inner) - start).reshape(*self.grid.shape, -1), self.grid)
+
+    def then_affine(self, matrix: ArrayLike) -> DisplacementField:
+        """Compose with an affine map ``(D + 1, D + 1)`` in RAS+ mm, which holds everywhere: ``x -> matrix self(x)``."""
+        change = np.asarray(matrix, dtype=np.float64)
+        start = self.grid.points()
+        inner = start + self.world_vectors().reshape(start.shape)
+        vectors = inner @ change[:-1, :-1].T + change[:-1, -1] - start
+        return self.from_world_vectors(vectors.reshape(*self.grid.shape, -1), self.grid)
+
+    def resample(self, grid: Grid) -> DisplacementField:
+        """The same map on another grid; beyond this one the nearest border voxel's displacement holds."""
+        return DisplacementField.identity(grid).then(self)
+
+    def flat_ddf(self) -> Tensor:
+        """The field without axes of one voxel, ``(d, *spatial)``: a volume of one slice gives a 2-D field."""
+        axes = [i for i, size in enumerate(self.grid.shape) if size > 1]
+        return self.ddf[axes].reshape(len(axes), *[self.grid.shape[i] for i in axes])
+
+    def jacobian_determinant(self) -> Tensor:
+        """``(*grid.shape)`` by central differences, see :py:func:`fmirnet_monai.spatial.jacobian_determinant`."""
+        return jacobian_determinant(self.flat_ddf()[None]).reshape(self.grid.shape)
+
     def invert(self, iterations: int = 50, tolerance: float = 0.01) -> tuple[DisplacementField, float]:
-        """Invert by fixed-point iteration ``v <- -ddf(x + v)`` (Chen et al., Medical Physics 2008).
+        """Invert by damped Newton steps on ``v(x) + ddf(x + v(x)) = 0``, all voxels at once.
+
+        The usual fixed-point iteration ``v <- -ddf(x + v)`` (Chen et al., Medical Physics 2008) does not converge
+        where a field stretches more than twofold, as fields of real pairs do.
 
         Args:
             iterations: at most.
@@ -90,16 +130,32 @@ class DisplacementField:
             stay inside the grid. A small one says that each voxel found a preimage, not that it is the only one:
             whether the field folds is for :py:func:`digital_jacobian_determinants` to say.
         """
-        ddf = self.ddf.double().unsqueeze(0)
+        axes = [axis for axis, size in enumerate(self.grid.shape) if size > 1]
+        ddf = self.flat_ddf().double().unsqueeze(0)
+        dims = ddf.shape[1]
         grid = identity_grid(ddf)
-        limit = torch.tensor(self.grid.shape, dtype=torch.double, device=ddf.device) - 1
-        limit = limit.reshape(1, -1, *[1] * self.grid.dims)
-        inverse, residual = -ddf, torch.inf
-        for iteration in range(iterations):
-            error = inverse + warp(ddf, inverse)
-            inside = ((grid + inverse >= 0) & (grid + inverse <= limit)).all(1, keepdim=True)
-            residual = float((error * inside).norm(dim=1).max())
-            if residual <= tolerance or iteration == iterations - 1:
+        jacobian = torch.stack([torch.gradient(grid + ddf, dim=2 + i)[0] for i in range(dims)], dim=2).flatten(1, 2)
+        inverse = -ddf
+        error = inverse + warp(ddf, inverse)
+        size = error.norm(dim=1, keepdim=True)
+        damping = torch.ones_like(size)
+        for _ in range(iterations):
+            if float(size.max()) <= tolerance:
                 break
-            inverse = inverse - error
-        return DisplacementField(inverse[0].to(self.ddf.dtype), self.grid), residual
+            matrices = warp(jacobian, inverse).unflatten(1, (dims, dims)).movedim((1, 2), (-2, -1))
+            step = torch.linalg.solve_ex(matrices, error.movedim(1, -1).unsqueeze(-1))[0].squeeze(-1).movedim(-1, 1)
+            step = step.nan_to_num() * (2 / step.norm(dim=1, keepdim=True).clamp(min=2)).nan_to_num()
+            candidate = inverse - damping * step
+            candidate_error = candidate + warp(ddf, candidate)
+            candidate_size = candidate_error.norm(dim=1, keepdim=True)
+            better = candidate_size < size
+            inverse, error, size = (
+                torch.where(better, new, old)
+                for new, old in ((candidate, inverse), (candidate_error, error), (candidate_size, size))
+            )
+            damping = torch.where(better, (2 * damping).clamp(max=1), damping / 2)
+        limit = torch.tensor(ddf.shape[2:], dtype=torch.double, device=ddf.device).reshape(1, -1, *[1] * dims) - 1
+        inside = ((grid + inverse >= 0) & (grid + inverse <= limit)).all(1, keepdim=True)
+        whole = torch.zeros_like(self.ddf)
+        whole[axes] = inverse[0].to(whole).reshape(dims, *self.grid.shape)
+        return DisplacementField(whole, self.grid), float((size * inside).max())

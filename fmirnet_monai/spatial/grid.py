@@ -64,12 +64,27 @@ class Grid:
         """RAS+ positions in mm ``(N, D)`` to voxels."""
         return (np.asarray(points) - self.affine[:-1, -1]) @ np.linalg.inv(self.affine[:-1, :-1]).T
 
+    def points(self) -> NDArray[np.float64]:
+        """RAS+ position in mm of every voxel, ``(N, D)`` in array order."""
+        return self.to_world(np.indices(self.shape).reshape(self.dims, -1).T)
+
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Same size and, to ``tolerance`` mm at every corner, same place."""
         if self.shape != other.shape:
             return False
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(self.dims, -1).T
         return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance)
+
+    def overlaps(self, other: Grid) -> bool:
+        """Whether any voxel's centre of either grid lies in the other, to half a voxel."""
+        return self._contains_any(other) or other._contains_any(self)
+
+    def _contains_any(self, other: Grid) -> bool:
+        sparse = np.stack(
+            np.meshgrid(*[np.unique(np.linspace(0, n - 1, 33).round()) for n in other.shape], indexing="ij"), axis=-1
+        )
+        voxels = self.to_voxel(other.to_world(sparse.reshape(-1, self.dims)))
+        return bool(((voxels >= -0.5) & (voxels <= np.array(self.shape) - 0.5)).all(axis=1).any())
 
     def voxel_map(self, other: Grid) -> tuple[Tensor, Tensor]:
         """Matrix ``(D, D)`` and offset ``(D,)`` that take voxels of this grid to voxels of another, in double."""
