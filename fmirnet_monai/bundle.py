@@ -10,6 +10,34 @@ from monai.bundle import ConfigParser
 from fmirnet_monai.utils import save_checkpoint
 
 
+def find_bundle(name: str | Path) -> Path:
+    """Folder of a bundle given by its path, or by its name under ``bundles`` here or beside the package.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle.
+    """
+    beside = Path(__file__).parents[1] / "bundles"
+    for folder in (Path(name), Path("bundles") / name, beside / name):
+        if (folder / "configs" / "inference.json").is_file():
+            return folder
+    known = ", ".join(sorted(f.parents[1].name for f in beside.glob("*/configs/inference.json")))
+    raise FileNotFoundError(f"bundle: {name} is no bundle with a configs/inference.json; there are {known or 'none'}.")
+
+
+def read_inference_config(bundle_dir: str | Path) -> ConfigParser:
+    """The parsed ``configs/inference.json`` of a bundle.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle.
+    """
+    config_file = Path(bundle_dir) / "configs" / "inference.json"
+    if not config_file.is_file():
+        raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
+    parser = ConfigParser()
+    parser.read_config(config_file)
+    return parser
+
+
 def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> torch.nn.Module:
     """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
 
@@ -21,14 +49,10 @@ def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> t
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
-    config_file = Path(bundle_dir) / "configs" / "inference.json"
-    if not config_file.is_file():
-        raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
+    parser = read_inference_config(bundle_dir)
     path = Path(weights) if weights else Path(bundle_dir) / "models" / "model.pt"
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
-    parser = ConfigParser()
-    parser.read_config(config_file)
     network: torch.nn.Module = parser.get_parsed_content("network_def")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,7 +64,7 @@ def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> t
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"weights: {path} does not fit the network of {config_file}: {reason[:200]}") from error
+        raise ValueError(f"weights: {path} does not fit the network of {bundle_dir}: {reason[:200]}") from error
     return network.eval()
 
 

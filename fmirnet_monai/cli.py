@@ -8,14 +8,16 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import fire
 from tqdm import tqdm
 
-from fmirnet_monai import bundle, data
+from fmirnet_monai import bundle as bundles
+from fmirnet_monai import data, workflow
 
 
 def prepare_chaos(
@@ -145,15 +147,196 @@ def publish(*, weights: str, bundle_dir: str) -> None:
         weights: model.pt of a run.
         bundle_dir: the bundle, a folder with configs/inference.json.
     """
-    print(bundle.publish_weights(weights, bundle_dir))
+    print(bundles.publish_weights(weights, bundle_dir))
+
+
+def register(
+    *,
+    output_dir: str,
+    moving: str | None = None,
+    fixed: str | None = None,
+    moving_label: str | None = None,
+    fixed_label: str | None = None,
+    moving_points: str | None = None,
+    fixed_points: str | None = None,
+    datalist: str | None = None,
+    section: str = "test",
+    skip_existing: bool = False,
+    bundle: str | None = None,
+    affine: bool | str = "off",
+    refine: int = 30,
+    slices: bool | None = None,
+    intensity: str = "auto",
+    device: str = "auto",
+    report: bool = True,
+) -> None:
+    """Register a moving to a fixed image, or all pairs of a datalist.
+
+    Writes warped.nii.gz, displacement.nii.gz (ITK form: mm, LPS, on the fixed image's grid),
+    inverse_displacement.nii.gz (on the moving image's grid), metrics.json, report.html and, where there is one,
+    warped_label.nii.gz, warped_points.csv and transform.h5 (affine and field as ITK composite). Images: NIfTI, MHA,
+    MHD, NRRD, a folder with a DICOM series, PNG.
+
+    Args:
+        output_dir: folder to write; with a datalist each pair gets a folder in it, and summary.csv is written.
+        moving: image to warp.
+        fixed: image it is warped onto, of any size, spacing and orientation.
+        moving_label: label map of the moving image, warped with it.
+        fixed_label: label map of the fixed image; with both, Dice, HD95 and ASSD are measured.
+        moving_points: landmarks of the moving image (.csv with x,y,z in LPS mm, .mrk.json, .fcsv, .vtk).
+        fixed_points: landmarks of the fixed image in the same order; with both, the TRE is measured.
+        datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
+        section: section of the datalist.
+        skip_existing: with a datalist, leave out the pairs that are done.
+        bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_chaos for 2-D pairs and
+            volumes of less than 16 slices, direct optimisation for other volumes.
+        affine: stage before it: off, translation, rigid, or affine (the same as true).
+        refine: steps of refinement of a bundle's field, 0 for none.
+        slices: register volumes slice by slice, along the axis of the largest spacing; by default only those of less
+            than 16 slices.
+        intensity: auto, bundle (its own window), percentiles (of each image), or a window such as -125,275.
+        device: auto, cpu, cuda, cuda:1, mps.
+        report: write report.html.
+    """
+    stage = {True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine)
+    method = workflow.Method(bundle, str(stage), refine, slices, intensity, device)
+    if datalist is not None:
+        given = [name for name, value in (("moving", moving), ("fixed", fixed)) if value is not None]
+        if given:
+            raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
+        table = workflow.register_datalist(datalist, section, output_dir, method, report, skip_existing)
+        if failed := int((table["error"] != "").sum()):
+            raise ValueError(f"{failed} of {len(table)} pairs failed; see {output_dir}/summary.csv.")
+        print(f"{len(table)} pairs: {output_dir}/summary.csv")
+        return
+    if moving is None or fixed is None:
+        raise ValueError("give --moving and --fixed, or --datalist.")
+    files = {
+        "moving": moving,
+        "fixed": fixed,
+        "moving_label": moving_label,
+        "fixed_label": fixed_label,
+        "moving_points": moving_points,
+        "fixed_points": fixed_points,
+    }
+    result = workflow.register_files({k: v for k, v in files.items() if v is not None}, output_dir, method, report)
+    print(f"method: {result.settings['method']}, {result.settings['intensity']}")
+    _print_values(result.metrics)
+    print(output_dir)
+
+
+def warp(
+    *, image: str, transform: str, output: str, reference: str | None = None, interpolation: str = "linear"
+) -> None:
+    """Resample an image or a label map through a transform, once.
+
+    Args:
+        image: image or label map of the moving side.
+        transform: displacement field, or any ITK transform (.h5, .tfm, .mat, .txt), which needs a reference.
+        output: file to write.
+        reference: image whose grid the result gets; by default the field's own grid.
+        interpolation: linear for images, nearest for labels.
+    """
+    print(workflow.warp_file(image, transform, output, reference, interpolation))
+
+
+def warp_points(*, points: str, transform: str, output: str, reference: str | None = None) -> None:
+    """Take points through a transform, from the space it starts in (the fixed image's) to the one it points to.
+
+    Points of the moving image go the other way: give the inverse displacement.
+
+    Args:
+        points: .csv with the columns x,y,z in LPS mm, .mrk.json or .fcsv of 3D Slicer, or .vtk.
+        transform: displacement field or ITK transform.
+        output: .csv or .mrk.json to write, LPS mm.
+        reference: image whose grid an ITK transform without one is sampled on.
+    """
+    print(workflow.warp_points_file(points, transform, output, reference))
+
+
+def compose(*, transforms: Sequence[str], output: str, reference: str | None = None) -> None:
+    """Join transforms into one displacement field, so that an image is resampled only once.
+
+    Args:
+        transforms: two or more files, separated by commas, the one that would resample the moving image first in front.
+        output: displacement field to write (.nii.gz, .mha, .nrrd), on the grid of the last transform.
+        reference: image whose grid the result gets instead.
+    """
+    print(workflow.compose_files(transforms, output, reference))
+
+
+def invert(*, transform: str, output: str, reference: str | None = None) -> None:
+    """Invert a displacement field and say how well it went.
+
+    Args:
+        transform: displacement field.
+        output: displacement field to write.
+        reference: image whose grid the result gets, usually the moving image; by default the field's own grid.
+    """
+    residual = workflow.invert_file(transform, output, reference)
+    print(f"largest residual: {residual:.4f} voxels")
+    print(output)
+
+
+def jacobian(*, transform: str, output: str, reference: str | None = None) -> None:
+    """Write the Jacobian determinant of a transform as an image: 1 keeps volume, 0 or less folds.
+
+    Args:
+        transform: displacement field or ITK transform.
+        output: image to write.
+        reference: image whose grid the transform is sampled on.
+    """
+    _print_values(workflow.jacobian_file(transform, output, reference))
+    print(output)
+
+
+def metrics(
+    *,
+    image: str | None = None,
+    fixed_image: str | None = None,
+    label: str | None = None,
+    fixed_label: str | None = None,
+    moving_points: str | None = None,
+    fixed_points: str | None = None,
+    transform: str | None = None,
+    output: str | None = None,
+) -> None:
+    """Measure what any registration left behind: similarity, label overlap, landmark error, folding.
+
+    Args:
+        image: warped image.
+        fixed_image: image it should look like, on the same grid; SSIM, NCC and NMI after scaling by percentiles.
+        label: warped label map.
+        fixed_label: label map it should match: Dice, HD95 and ASSD in mm.
+        moving_points: landmarks of the moving image.
+        fixed_points: landmarks of the fixed image in the same order: TRE in mm, through the transform if there is one.
+        transform: displacement field: folding and SDlogJ.
+        output: JSON file to write.
+    """
+    files = {"image": image, "fixed_image": fixed_image, "label": label, "fixed_label": fixed_label}
+    files |= {"moving_points": moving_points, "fixed_points": fixed_points, "transform": transform}
+    _print_values(workflow.measure_files(files, output))
 
 
 COMMANDS: dict[str, Any] = {
+    "register": register,
+    "warp": warp,
+    "warp_points": warp_points,
+    "compose": compose,
+    "invert": invert,
+    "jacobian": jacobian,
+    "metrics": metrics,
     "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "merge": prepare_merge},
     "download": {"chaos": download_chaos},
     "phantom": phantom,
     "publish": publish,
 }
+
+
+def _print_values(values: Mapping[str, float]) -> None:
+    width = max(map(len, values))
+    for name, value in values.items():
+        print(f"{name:{width}s}  {value:.4f}")
 
 
 def _progress(cases: Sequence[Any]) -> Any:
@@ -164,6 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; wrong input ends with one line on stderr and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     message = ""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     try:
         _check_words(words)
         fire.Fire(_checked(COMMANDS), command=words, name="fmirnet_monai")
@@ -241,16 +425,18 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         if value is None:
             return None
-        hint = next(h for h in get_args(hint) if h is not type(None))
+        if isinstance(value, bool) and bool in get_args(hint):
+            return value
+        hint = next(h for h in get_args(hint)[::-1] if h is not type(None))
     if get_origin(hint) is Sequence:
         if isinstance(value, str):  # Fire leaves words with dots or slashes as one text
             value = value.split(",")
         items = value if isinstance(value, (list, tuple)) else [value]
         return [_convert(name, item, get_args(hint)[0]) for item in items]
     if hint is str and not isinstance(value, bool):
-        return str(value)
-    if hint is bool and isinstance(value, bool):
-        return value
+        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if hint is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
     if hint in (int, float) and not isinstance(value, (bool, str)):
         try:
             if hint(value) == value:

@@ -1,0 +1,159 @@
+"""The Registrar: geometry, direction, inverse, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from fmirnet_monai.data import write_image
+from fmirnet_monai.registration import DenseOptimizer, Registerd, Registrar
+from fmirnet_monai.registration.optimise import smooth
+from fmirnet_monai.spatial import DisplacementField, Grid, integrate
+from fmirnet_monai.spatial.itk import write_composite, write_displacement
+from fmirnet_monai.transforms import Warpd
+
+BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
+
+
+def quick(dims: int, **options) -> Registrar:
+    return Registrar(optimizer=DenseOptimizer(nn.MSELoss(), (25, 25)), spatial_dims=dims, **options)
+
+
+def geometry(dims: int, kind: str, spacing: float = 1.0) -> np.ndarray:
+    affine = np.diag([*np.array([1.0, 1.3, 2.0][:dims]) * spacing, 1.0])
+    if kind == "flipped":
+        affine = affine @ np.diag([-1.0, *[1.0] * dims])
+    if kind == "oblique":
+        cosine, sine = np.cos(0.4), np.sin(0.4)
+        turn = np.eye(dims + 1)
+        turn[:2, :2] = [[cosine, -sine], [sine, cosine]]
+        affine = turn @ affine
+    affine[:dims, dims] = [12.0, -7.0, 5.0][:dims]
+    return affine
+
+
+def pair(dims: int, kind: str = "plain") -> tuple[MetaTensor, MetaTensor, DisplacementField]:
+    """A texture on one grid and the same, deformed, on another of the same place; and the field between them."""
+    size = (48, 44, 24)[:dims]
+    generator = torch.Generator().manual_seed(0)
+    image = smooth(torch.rand(1, 1, *size, generator=generator), 2.0)[0]
+    moving = MetaTensor((image - image.min()) / (image.max() - image.min()), affine=torch.tensor(geometry(dims, kind)))
+    velocity = smooth(torch.randn(1, dims, *size, generator=generator), 5.0)
+    truth = DisplacementField(integrate(velocity * (1.5 / velocity.norm(dim=1).mean()), 5)[0], Grid.of(moving))
+    shape = tuple(round(n * 1.25) for n in size)
+    affine = np.array(geometry(dims, kind))
+    affine[:dims, :dims] /= 1.25
+    on_fixed = truth.resample(Grid(shape, affine))
+    return moving, MetaTensor(on_fixed.warp(moving), affine=torch.tensor(affine)), on_fixed
+
+
+@pytest.mark.parametrize("kind", ["plain", "flipped", "oblique"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_images_labels_and_points_agree_in_direction(dims: int, kind: str) -> None:
+    moving, fixed, truth = pair(dims, kind)
+    points = truth.grid.to_world(np.random.default_rng(0).uniform(10, np.array(truth.grid.shape) - 10, (30, dims)))
+    label = MetaTensor((moving > 0.5).to(torch.int16), affine=moving.affine)
+    fixed_label = MetaTensor((fixed > 0.5).to(torch.int16), affine=fixed.affine)
+    result = quick(dims).register(moving, fixed, label, fixed_label, truth.map_points(points), points)
+    assert result.warped.shape == fixed.shape and np.allclose(result.warped.affine, fixed.affine)
+    assert result.metrics["tre_mean"] < 0.75 * result.metrics["before_tre_mean"]
+    assert result.metrics["dice"] > result.metrics["before_dice"] + 0.01
+    assert result.metrics["ncc"] > 0.98
+    # moving points land on the fixed ones through the inverse, and not through the field
+    there = np.linalg.norm(result.warped_points - points, axis=1).mean()
+    wrong = np.linalg.norm(result.field.map_points(result.moving_points) - points, axis=1).mean()
+    assert there < 0.75 * result.metrics["before_tre_mean"] < wrong
+    assert result.inverse_residual < 0.1 and result.inverse.grid.matches(Grid.of(moving))
+    assert result.metrics["digital_folding"] == 0
+
+
+def test_affine_and_field_are_one_resampling_and_one_file(tmp_path: Path) -> None:
+    moving, fixed, _ = pair(3, "oblique")
+    shift = np.eye(4)
+    shift[:3, 3] = [3.0, -4.0, 2.0]
+    moved = MetaTensor(torch.as_tensor(moving), affine=torch.tensor(shift @ np.asarray(moving.affine)))
+    result = quick(3, affine="translation").register(moved, fixed)
+    assert np.allclose(result.affine[:3, 3], shift[:3, 3], atol=1.0)
+    assert result.metrics["ncc"] > 0.97
+    write_image(result.warped, tmp_path / "warped.nii.gz")
+    write_image(moved, tmp_path / "moving.nii.gz")
+    write_displacement(result.field, tmp_path / "field.nii.gz")
+    write_composite(result.affine, result.deformable, tmp_path / "transform.h5")
+    expected = sitk.ReadImage(str(tmp_path / "warped.nii.gz"))
+    source = sitk.ReadImage(str(tmp_path / "moving.nii.gz"))
+    field = sitk.DisplacementFieldTransform(sitk.ReadImage(str(tmp_path / "field.nii.gz"), sitk.sitkVectorFloat64))
+    for transform in (field, sitk.ReadTransform(str(tmp_path / "transform.h5"))):
+        again = sitk.GetArrayFromImage(sitk.Resample(source, expected, transform, sitk.sitkLinear))
+        inside = again > 0  # SimpleITK has zeros outside the moving image, we its border
+        assert inside.mean() > 0.7
+        assert np.abs(again - sitk.GetArrayFromImage(expected))[inside].max() < 2e-3
+
+
+def test_volume_is_registered_slice_by_slice_with_a_2d_bundle() -> None:
+    moving, fixed, _ = pair(3, "oblique")
+    result = Registrar.from_bundle(BUNDLE).register(moving, fixed)
+    assert result.settings["slice by slice"]
+    assert result.field.ddf[2].abs().max() < 1e-4 and result.field.ddf[:2].abs().max() > 0.5
+    assert result.inverse_residual < 0.1
+
+
+def test_volume_of_one_slice() -> None:
+    moving, fixed, _ = pair(2)
+
+    def thick(image: Tensor) -> MetaTensor:
+        affine = torch.eye(4, dtype=torch.double)
+        affine[:2, :2], affine[:2, 3] = image.affine[:2, :2], image.affine[:2, 2]
+        return MetaTensor(torch.as_tensor(image)[..., None], affine=affine)
+
+    result = quick(2).register(thick(moving), thick(fixed))
+    flat = quick(2).register(moving, fixed)
+    assert torch.allclose(result.field.ddf[:2, ..., 0], flat.field.ddf, atol=1e-4)
+    assert result.metrics["digital_folding"] == 0
+
+
+def test_refinement_raises_similarity() -> None:
+    moving, fixed, _ = pair(2)
+    plain, refined = (Registrar.from_bundle(BUNDLE, n, intensity=lambda image: image) for n in (0, 20))
+    assert refined.register(moving, fixed).metrics["ncc"] > plain.register(moving, fixed).metrics["ncc"]
+
+
+def test_wrong_input_is_named() -> None:
+    moving, fixed, _ = pair(2)
+    volume, _, _ = pair(3)
+    with pytest.raises(ValueError, match="moving is 3-D and fixed is 2-D"):
+        quick(2).register(volume, fixed)
+    with pytest.raises(ValueError, match="registers volumes"):
+        quick(3).register(moving, fixed)
+    with pytest.raises(ValueError, match="moving is constant"):
+        quick(2).register(torch.ones(1, 20, 20), fixed)
+    with pytest.raises(ValueError, match="fixed holds NaN"):
+        quick(2).register(moving, torch.full((1, 20, 20), torch.nan))
+    with pytest.raises(ValueError, match="no overlap in space"):
+        far = torch.eye(3, dtype=torch.double)
+        far[:2, 2] = 1000
+        quick(2).register(MetaTensor(torch.as_tensor(moving), affine=far), fixed)
+    with pytest.raises(ValueError, match=r"moving_points must be \(N, 2\)"):
+        quick(2).register(moving, fixed, moving_points=np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="affine must be one of"):
+        Registrar(affine="yes")
+    with pytest.raises(FileNotFoundError, match="bundle: nothing is no bundle"):
+        Registrar.from_bundle("nothing")
+
+
+def test_registerd_in_a_pipeline() -> None:
+    moving, fixed, truth = pair(2, "oblique")
+    seg = MetaTensor((moving > 0.5).to(torch.uint8), affine=moving.affine)
+    step = Registerd(["a", "seg"], "a", "b", quick(2), ["bilinear", "nearest"], names=["warped", "warped_seg"])
+    data = {"a": moving, "b": fixed, "seg": seg}
+    result = step(data)
+    expected = quick(2).register(moving, fixed)
+    assert torch.allclose(torch.as_tensor(result["warped"]), torch.as_tensor(expected.warped), atol=1e-5)
+    assert result["warped_seg"].dtype == torch.uint8 and set(result["warped_seg"].unique().tolist()) <= {0, 1}
+    assert result["a"] is moving and np.allclose(result["warped"].affine, fixed.affine)
+    same_grid = MetaTensor(truth.warp(moving), affine=fixed.affine)
+    again = Warpd("c", ddf_key="ddf")({"c": same_grid, "ddf": result["ddf"]})["c"]
+    assert again.shape == fixed.shape

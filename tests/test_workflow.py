@@ -1,0 +1,158 @@
+"""The commands on files: what they write, what they refuse, and that nothing half-written stays."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from monai.data import MetaTensor
+
+from fmirnet_monai.cli import main
+from fmirnet_monai.data import Points, read_image, read_points, write_image, write_points
+from fmirnet_monai.registration.optimise import smooth
+from fmirnet_monai.spatial.itk import read_displacement
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A small 2-D pair with labels and points; the fixed image is the moving one, a little further on."""
+    folder = tmp_path_factory.mktemp("pair")
+    image = smooth(torch.rand(1, 1, 60, 52, generator=torch.Generator().manual_seed(0)), 2.0)[0]
+    image = 100 * (image - image.min()) / (image.max() - image.min())
+    affine = torch.tensor([[0.0, -1.2, 5.0], [0.8, 0.0, -9.0], [0.0, 0.0, 1.0]], dtype=torch.double)
+    paths = {}
+    for name, shift in (("moving", 0), ("fixed", 2)):
+        tensor = MetaTensor(image.roll(-shift, 1), affine=affine)
+        paths[name] = str(write_image(tensor, folder / f"{name}.nii.gz"))
+        paths[f"{name}_label"] = str(write_image(tensor > 60, folder / f"{name}_label.mha"))
+        voxels = np.array([[20.0, 30.0], [35.0, 15.0]]) - [shift, 0]
+        world = voxels @ affine[:2, :2].numpy().T + affine[:2, 2].numpy()
+        paths[f"{name}_points"] = str(write_points(Points(world, ["a", "b"]), folder / f"{name}.csv"))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def registered(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("out") / "pair"
+    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    main(["register", *options, "--output_dir", str(output), "--affine", "translation", "--refine", "5"])
+    return output
+
+
+def test_register_writes_everything(registered: Path, files: dict[str, str]) -> None:
+    names = ["displacement.nii.gz", "inverse_displacement.nii.gz", "metrics.json", "report.html", "transform.h5"]
+    names += ["warped.nii.gz", "warped_label.nii.gz", "warped_points.csv"]
+    assert sorted(path.name for path in registered.iterdir()) == names
+    assert list(registered.parent.iterdir()) == [registered]
+    content = json.loads((registered / "metrics.json").read_text())
+    assert content["metrics"]["tre_mean"] < 0.5 * content["metrics"]["before_tre_mean"]
+    assert content["metrics"]["dice"] > content["metrics"]["before_dice"]
+    assert content["settings"]["method"] == "fmirnet_chaos" and content["pair"]["moving"] == files["moving"]
+    moved, target = (
+        read_points(path, 2).positions for path in (registered / "warped_points.csv", files["fixed_points"])
+    )
+    assert np.linalg.norm(moved - target, axis=1).mean() < 1.0
+
+
+def test_warp_command_and_simpleitk_repeat_the_result(registered: Path, files: dict[str, str], tmp_path: Path) -> None:
+    main(["warp", "--image", files["moving"], "--transform", str(registered / "displacement.nii.gz"), "--output",
+          str(tmp_path / "again.nii.gz")])  # fmt: skip
+    again, first = read_image(tmp_path / "again.nii.gz"), read_image(registered / "warped.nii.gz")
+    assert np.allclose(again, first, atol=1e-2)
+    vectors = sitk.ReadImage(str(registered / "displacement.nii.gz"), sitk.sitkVectorFloat64)
+    moving, reference = sitk.ReadImage(files["moving"]), sitk.ReadImage(files["fixed"])
+    transform = sitk.DisplacementFieldTransform(vectors)
+    resampled = sitk.GetArrayFromImage(sitk.Resample(moving, reference, transform, sitk.sitkLinear)).T
+    inside = resampled > 0
+    assert inside.mean() > 0.8 and np.abs(resampled - np.asarray(first)[0])[inside].max() < 0.1
+
+
+def test_points_go_there_and_back(registered: Path, files: dict[str, str], tmp_path: Path) -> None:
+    for transform, source, target in (
+        ("displacement.nii.gz", files["fixed_points"], tmp_path / "there.csv"),
+        ("inverse_displacement.nii.gz", tmp_path / "there.csv", tmp_path / "back.csv"),
+    ):
+        main(["warp_points", "--points", str(source), "--transform", str(registered / transform), "--output",
+              str(target)])  # fmt: skip
+    start, back = read_points(files["fixed_points"], 2), read_points(tmp_path / "back.csv", 2)
+    assert np.abs(start.positions - back.positions).max() < 0.05 and back.names == ["a", "b"]
+
+
+def test_invert_compose_jacobian_metrics(registered: Path, files: dict[str, str], tmp_path: Path,
+                                         capsys: pytest.CaptureFixture) -> None:  # fmt: skip
+    field = str(registered / "displacement.nii.gz")
+    main(["invert", "--transform", field, "--output", str(tmp_path / "inverse.nrrd")])
+    main(["compose", "--transforms", f"{tmp_path / 'inverse.nrrd'},{field}", "--output", str(tmp_path / "none.mha")])
+    assert read_displacement(tmp_path / "none.mha").ddf[:, 8:-8, 8:-8].abs().max() < 0.1
+    main(["jacobian", "--transform", field, "--output", str(tmp_path / "jacobian.nii.gz")])
+    determinant = read_image(tmp_path / "jacobian.nii.gz")
+    assert determinant.shape == (1, 60, 52) and 0.8 < determinant.mean() < 1.2
+    capsys.readouterr()
+    main(["metrics", "--label", str(registered / "warped_label.nii.gz"), "--fixed_label", files["fixed_label"],
+          "--moving_points", files["moving_points"], "--fixed_points", files["fixed_points"], "--transform", field,
+          "--output", str(tmp_path / "m.json")])  # fmt: skip
+    values, expected = (json.loads(path.read_text()) for path in (tmp_path / "m.json", registered / "metrics.json"))
+    for name in ("dice", "assd", "tre_mean"):
+        assert values[name] == pytest.approx(expected["metrics"][name], abs=1e-3)
+
+
+def test_datalist_goes_on_and_reports_what_failed(files: dict[str, str], tmp_path: Path) -> None:
+    pairs = [
+        {"moving": files["moving"], "fixed": files["fixed"]},
+        {"moving": "missing.nii.gz", "fixed": files["fixed"]},
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps({"test": pairs}))
+    words = ["register", "--datalist", str(tmp_path / "pairs.json"), "--output_dir", str(tmp_path / "out")]
+    words += ["--refine", "0", "--report", "false"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    table = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert len(table) == 2 and "missing.nii.gz" in table["error"][1] and pd.isna(table["error"][0])
+    done = tmp_path / "out" / "0000_moving_to_fixed" / "metrics.json"
+    before = done.stat().st_mtime_ns
+    assert not (done.parent / "report.html").exists()
+    with pytest.raises(SystemExit):
+        main([*words, "--skip_existing"])
+    assert done.stat().st_mtime_ns == before
+    with pytest.raises(SystemExit):
+        main(words)
+    assert done.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--moving", "nowhere.nii.gz"], "no such image: nowhere.nii.gz"),
+        (["--moving", "{volume}"], "3-D and .*2-D; both must be the same"),
+        (["--moving", "{far}"], "no overlap in space"),
+        (["--moving_points", "{off}"], "2 of 2 points lie off the image"),
+        (["--affine", "bspline"], "affine must be one of"),
+        (["--refine", "-3"], "refine must be at least 0, got -3"),
+        (["--intensity", "high"], "intensity must be auto, bundle, percentiles or LOW,HIGH"),
+        (["--bundle", "resnet"], "bundle: resnet is no bundle"),
+        (["--refin", "3"], "did you mean --refine"),
+        (["--device", "tpu9"], "device"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    options: list[str], message: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    far = torch.eye(3, dtype=torch.double)
+    far[:2, 2] = 900
+    names = {
+        "volume": write_image(MetaTensor(torch.rand(1, 9, 9, 9)), tmp_path / "v.nii.gz"),
+        "far": write_image(MetaTensor(torch.rand(1, 20, 20), affine=far), tmp_path / "f.nii.gz"),
+        "off": write_points(Points(np.full((2, 2), 5000.0), ["a", "b"]), tmp_path / "off.csv"),
+    }
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    words = {"--moving": files["moving"], "--fixed": files["fixed"], "--output_dir": str(tmp_path / "out"), **given}
+    with pytest.raises(SystemExit) as stopped:
+        main(["register", *[word.format(**names) for item in words.items() for word in item]])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert pd.Series([error]).str.contains(message).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.nii.gz", "off.csv", "v.nii.gz"]
