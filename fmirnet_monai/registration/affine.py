@@ -29,7 +29,8 @@ def register_affine(
 ) -> NDArray[np.float64]:
     """Align two images in world space by mutual information (Mattes), coarse to fine.
 
-    A result with less mutual information than the unregistered pair is dropped, with a warning.
+    Both starts are tried, from the positions in the headers and from the two images' centres together; the result with
+    more mutual information wins. One with less than the unregistered pair is dropped, with a warning.
 
     Args:
         moving: ``(1, *spatial)``, any grid.
@@ -53,12 +54,39 @@ def register_affine(
     grids = moving_grid or Grid.of(moving), fixed_grid or Grid.of(fixed)
     if any(min(grid.shape) < 2 for grid in grids):
         return _register_in_plane(moving, fixed, kind, grids, iterations)
+    overlap = grids[1].overlaps(grids[0])
+    still = DisplacementField.identity(grids[1])
+
+    def likeness(matrix: NDArray[np.float64]) -> float:
+        warped = still.then_affine(matrix).warp(moving, grids[0], padding_mode="zeros")
+        return _mutual_information(warped, fixed)
+
+    found, reasons = [], []
+    for from_headers in (True, False) if overlap else (False,):
+        try:
+            found.append(_run_elastix(moving, fixed, kind, grids, iterations, from_headers))
+        except RuntimeError as error:
+            reasons.append([line for line in str(error).splitlines() if line.strip()][-1].strip())
+    if not found:
+        raise ValueError(f"affine: elastix found no {kind} alignment ({reasons[0][:200]}); try affine off.")
+    best = max(found, key=likeness)
+    identity = np.eye(grids[1].dims + 1)
+    if overlap and likeness(best) < likeness(identity):
+        warnings.warn(f"affine: the {kind} stage made the images less alike and is left out.", stacklevel=2)
+        return identity
+    return best
+
+
+def _run_elastix(
+    moving: Tensor, fixed: Tensor, kind: str, grids: tuple[Grid, Grid], iterations: int, from_headers: bool
+) -> NDArray[np.float64]:
+    """The stages of ``kind`` one after another, started where the headers say or with the two centres together."""
     parameters = itk.ParameterObject.New()
     levels = int(np.clip(np.log2(min(max(grid.shape) for grid in grids) / 16), 1, 4))
     for stage in STAGES[kind]:
         settings = dict(parameters.GetDefaultParameterMap(stage, levels))
         settings |= {
-            "AutomaticTransformInitialization": ("false" if grids[1].overlaps(grids[0]) else "true",),
+            "AutomaticTransformInitialization": ("false" if from_headers else "true",),
             "AutomaticTransformInitializationMethod": ("GeometricalCenter",),
             "MaximumNumberOfIterations": (str(iterations),),
             "NumberOfSpatialSamples": ("4096",),
@@ -73,21 +101,8 @@ def register_affine(
     method.SetLogToConsole(False)
     method.SetLogToFile(False)
     method.SetNumberOfThreads(1)  # the order in which samples are added up decides the last digits
-    try:
-        method.UpdateLargestPossibleRegion()
-    except RuntimeError as error:
-        reason = [line for line in str(error).splitlines() if line.strip()][-1].strip()
-        raise ValueError(f"affine: elastix found no {kind} alignment ({reason[:200]}); try affine off.") from error
-    matrix = _matrix(method.ConvertToItkTransform(method.GetCombinationTransform()), grids[1].dims)
-    start = DisplacementField.identity(grids[1])
-    before, after = (
-        _mutual_information(field.warp(moving, grids[0], padding_mode="zeros"), fixed)
-        for field in (start, start.then_affine(matrix))
-    )
-    if grids[1].overlaps(grids[0]) and after < before:
-        warnings.warn(f"affine: the {kind} stage made the images less alike and is left out.", stacklevel=2)
-        return np.eye(grids[1].dims + 1)
-    return matrix
+    method.UpdateLargestPossibleRegion()
+    return _matrix(method.ConvertToItkTransform(method.GetCombinationTransform()), grids[1].dims)
 
 
 def _register_in_plane(
@@ -99,7 +114,7 @@ def _register_in_plane(
     planes = []
     for grid, axes in zip(grids, kept, strict=True):
         columns = grid.affine[:-1, axes]
-        if len(axes) != 2 or not np.allclose(frame @ (frame.T @ columns), columns, atol=1e-3):
+        if any(len(both) != 2 for both in kept) or not np.allclose(frame @ (frame.T @ columns), columns, atol=1e-3):
             raise ValueError("affine: a single slice can be aligned with another one in a parallel plane only.")
         flat = np.eye(3)
         flat[:2, :2], flat[:2, 2] = frame.T @ columns, frame.T @ grid.affine[:-1, -1]

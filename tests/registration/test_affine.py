@@ -88,6 +88,16 @@ def test_single_slices_are_aligned_in_their_plane() -> None:
     assert np.allclose(found[2], [0, 0, 1, 0]) and np.allclose(found[:2, 2], 0)
 
 
+def test_wrong_position_in_the_header_does_not_mislead() -> None:
+    moving, moving_grid, fixed, fixed_grid, truth = case(3, "rigid")
+    shift = np.eye(4)
+    shift[:3, 3] = moving_grid.affine[:3, :3] @ np.array([40.0, 0.0, 0.0])  # overlap remains, of three eighths
+    misplaced = Grid(moving_grid.shape, shift @ moving_grid.affine)
+    assert fixed_grid.overlaps(misplaced)
+    found = register_affine(moving, fixed, "rigid", misplaced, fixed_grid)
+    assert error(found, shift @ truth, fixed_grid) < 1
+
+
 def test_wrong_input_is_named() -> None:
     image = torch.rand(1, 20, 20, 20)
     with pytest.raises(ValueError, match=r"affine must be one of .*got 'bspline'"):
