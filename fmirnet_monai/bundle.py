@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 
-from fmirnet_monai.utils import save_checkpoint
+from fmirnet_monai.utils import reason, save_checkpoint
 
 
 def find_bundle(name: str | Path) -> Path:
@@ -63,8 +63,7 @@ def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> t
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"weights: {path} does not fit the network of {bundle_dir}: {reason[:200]}") from error
+        raise ValueError(f"weights: {path} does not fit the network of {bundle_dir}: {reason(error)}.") from error
     return network.eval()
 
 

@@ -70,7 +70,7 @@ def prepare_folder(
     seed: int = 0,
     min_label_area: float = 500.0,
 ) -> None:
-    """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format MONAI reads.
+    """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
     Give either a folder with name patterns or a table of paths.
 
@@ -96,6 +96,54 @@ def prepare_folder(
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
     volumes = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
     print(data.write_pairs(volumes, output_dir, pairing, name=Path(table or source_dir or "").name))
+
+
+def prepare_pairs(
+    *,
+    output_dir: str,
+    source_dir: str | None = None,
+    moving: str = "*_moving.nii.gz",
+    fixed: str = "*_fixed.nii.gz",
+    moving_label: str | None = None,
+    fixed_label: str | None = None,
+    moving_points: str | None = None,
+    fixed_points: str | None = None,
+    table: str | None = None,
+    spatial_dims: int = 3,
+    split: str = "subject",
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+    min_label_area: float = 500.0,
+) -> None:
+    """Write a datalist of pairs that you name, as end-diastole and end-systole of each patient.
+
+    Give either a folder with name patterns, each with one * that names the subject, or a table of paths.
+
+    Args:
+        output_dir: folder to write.
+        source_dir: folder of the files.
+        moving: pattern of the moving images, such as "*_ED.nii.gz".
+        fixed: pattern of the fixed images.
+        moving_label: pattern of the moving images' labels.
+        fixed_label: pattern of the fixed images' labels.
+        moving_points: pattern of the moving images' landmarks, 3-D only.
+        fixed_points: pattern of the fixed images' landmarks, 3-D only.
+        table: CSV or JSON file with the columns moving and fixed, and any of moving_label, fixed_label, moving_points,
+            fixed_points and subject; replaces source_dir.
+        spatial_dims: 3 takes the files as they are; 2 cuts both volumes into slices and pairs those of one number.
+        split: subject keeps a subject in one section; pair draws pairs at random.
+        fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+        min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+    """
+    if (source_dir is None) == (table is None):
+        raise ValueError("give either --source_dir or --table.")
+    pairing = data.Pairing(spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area)
+    patterns = {"moving": moving, "fixed": fixed, "moving_label": moving_label, "fixed_label": fixed_label}
+    patterns |= {"moving_points": moving_points, "fixed_points": fixed_points}
+    given = {key: pattern for key, pattern in patterns.items() if pattern}
+    pairs = data.read_pair_table(table) if table else data.match_pairs(source_dir or "", given)
+    print(data.write_named_pairs(_progress(pairs), output_dir, pairing, Path(table or source_dir or "").name))
 
 
 def prepare_merge(*, datalists: Sequence[str], output: str) -> None:
@@ -326,7 +374,7 @@ COMMANDS: dict[str, Any] = {
     "invert": invert,
     "jacobian": jacobian,
     "metrics": metrics,
-    "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "merge": prepare_merge},
+    "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "pairs": prepare_pairs, "merge": prepare_merge},
     "download": {"chaos": download_chaos},
     "phantom": phantom,
     "publish": publish,

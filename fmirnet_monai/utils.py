@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +38,25 @@ def save_checkpoint(path: str | Path, state: object) -> None:
     """``torch.save`` whole or not at all, so that a run killed meanwhile keeps its previous file."""
     with replacing(path) as partial:
         torch.save(state, partial)
+
+
+def known_suffix(path: str | Path, known: Sequence[str]) -> str:
+    """The one of ``known`` suffixes, such as ``.nii.gz``, that a file's name ends in.
+
+    Raises:
+        ValueError: for any other.
+    """
+    for suffix in known:
+        if str(path).lower().endswith(suffix):
+            return suffix
+    raise ValueError(f"{path}: unknown suffix, expected one of {', '.join(known)}; rename or convert the file.")
+
+
+def reason(error: Exception) -> str:
+    """One line of an exception's text: of ITK's many the one that says what happened, else the last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
+    return re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200]
 
 
 def best_device() -> torch.device:

@@ -4,18 +4,11 @@ from .chaos import find_chaos_cases, read_chaos_case
 from .datalist import PATH_KEYS, common_folder, load_pairs, merge_datalists
 from .download import download_chaos
 from .folder import find_folder_cases, read_case_table, read_folder_case
-from .images import (
-    Points,
-    check_label_inside,
-    check_points_inside,
-    read_image,
-    read_label,
-    read_points,
-    write_image,
-    write_points,
-)
+from .images import check_label_inside, read_image, read_label, write_image
+from .named import match_pairs, read_pair_table, write_named_pairs
 from .pairing import Pairing, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
+from .points import Points, check_points_inside, read_points, write_points
 from .prepare import write_pairs
 from .sample import ensure_sample
 from .volume import Volume, check_finite
@@ -34,6 +27,7 @@ __all__ = [
     "find_chaos_cases",
     "find_folder_cases",
     "load_pairs",
+    "match_pairs",
     "merge_datalists",
     "phantom_volume",
     "read_case_table",
@@ -41,11 +35,13 @@ __all__ = [
     "read_folder_case",
     "read_image",
     "read_label",
+    "read_pair_table",
     "read_points",
     "slice_groups",
     "split_pairs",
     "write_chaos_layout",
     "write_image",
+    "write_named_pairs",
     "write_pairs",
     "write_phantom",
     "write_points",

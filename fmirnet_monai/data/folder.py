@@ -1,18 +1,20 @@
-"""A user's own volumes and labels: a folder with name patterns, or a table of paths, in any format MONAI reads."""
+"""A user's own volumes and labels: a folder with name patterns, or a table of paths, in any format ITK reads."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from monai.transforms import LoadImage
+from monai.data import MetaTensor
 
-from .volume import Volume, check_finite, keep_label, natural_order, require_folder
+from .images import read_image, read_label
+from .volume import Volume, keep_label, natural_order, require_folder
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ def find_folder_cases(source_dir: str | Path, images: str = "image_*", labels: s
         ValueError: when a pattern lacks its ``*``, or an image has no label.
     """
     folder = require_folder(source_dir, "source_dir")
-    found = _match(folder, images, "images")
+    found = match_files(folder, images, "images")
     if not found:
         raise FileNotFoundError(f"images: nothing in {folder} matches {images!r}.")
-    label_of = _match(folder, labels, "labels") if labels else {}
+    label_of = match_files(folder, labels, "labels") if labels else {}
     if labels and (missing := sorted(set(found) - set(label_of))):
         raise ValueError(
             f"labels: {len(missing)} of {len(found)} images have no label matching {labels!r} in {folder}, the first "
@@ -62,20 +64,8 @@ def read_case_table(table: str | Path) -> list[Case]:
         ValueError: when the table has no column ``image`` or no row, or names a subject twice.
     """
     path = Path(table).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"table: no such file: {path}")
-    try:
-        rows = (
-            json.loads(path.read_text())
-            if path.suffix.lower() == ".json"
-            else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
-        )
-    except ValueError as error:  # of JSON, of pandas, or of the encoding
-        raise ValueError(f"{path}: can't be read as a table: {error}.") from error
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row.get("image") for row in rows):
-        raise ValueError(f"{path}: needs at least one row and a column 'image' that is filled in each.")
     cases = []
-    for row in rows:
+    for row in read_table(path, ("image",)):
         image = path.parent / row["image"]
         label = path.parent / row["label"] if row.get("label") else None
         for file in (image, label):
@@ -89,10 +79,34 @@ def read_case_table(table: str | Path) -> list[Case]:
     return cases
 
 
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a CSV or JSON table (a list of objects) that has ``columns`` filled in each.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it can't be read, has no row, or one of ``columns`` is not filled.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"table: no such file: {path}")
+    try:
+        rows: Any = (
+            json.loads(path.read_text())
+            if path.suffix.lower() == ".json"
+            else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
+        )
+    except ValueError as error:  # of JSON, of pandas, or of the encoding
+        raise ValueError(f"{path}: can't be read as a table: {error}.") from error
+    filled = isinstance(rows, list) and all(isinstance(row, dict) and all(map(row.get, columns)) for row in rows)
+    if not rows or not filled:
+        needed = " and ".join(map(repr, columns))
+        raise ValueError(f"{path}: needs at least one row and a column {needed} that is filled in each.")
+    return list(rows)
+
+
 def read_folder_case(
     case: Case, label_id: int | None = None, intensity_scale: float = 1.0, intensity_offset: float = 0.0
 ) -> Volume:
-    """Read one case with any of MONAI's image readers (NIfTI, MHA, NRRD, a DICOM series folder, …).
+    """Read one case in any format of :py:func:`read_image` (NIfTI, MHA, NRRD, a DICOM series folder, …).
 
     Args:
         case: files to read.
@@ -104,36 +118,32 @@ def read_folder_case(
         ValueError: for a file that can't be read or is not a volume, NaN, a label on another grid, or one that lacks
             ``label_id``.
     """
-    image, affine = _load(case.image)
-    check_finite(image, case.image)
+    image, affine = _load(case.image, read_image)
     label = None
     if case.label is not None:
-        stored, label_affine = _load(case.label)
+        stored, label_affine = _load(case.label, read_label)
         if stored.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
             raise ValueError(
                 f"{case.label}: its grid is not that of {case.image.name} (size {stored.shape} and {image.shape}, "
                 "or another origin, spacing or direction); resample the label onto the image."
             )
-        label = keep_label(np.rint(stored).astype(int), label_id, case.label)
+        label = keep_label(stored, label_id, case.label)
     return Volume(case.subject, image * intensity_scale + intensity_offset, affine, label)
 
 
-@cache
-def _reader() -> LoadImage:
-    return LoadImage(image_only=True, dtype=np.float32)
+def _load(path: Path, read: Callable[[Path], MetaTensor]) -> tuple[np.ndarray, np.ndarray]:
+    data = read(path)
+    if data.dim() != 4:
+        raise ValueError(f"{path}: expected a volume of 3 axes, got shape {tuple(data.shape[1:])}.")
+    return data.numpy()[0], np.asarray(data.affine, dtype=float)
 
 
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        data = _reader()(path)
-    except Exception as error:  # the readers of MONAI raise whatever their libraries raise
-        raise ValueError(f"{path}: can't be read as an image: {str(error).strip().splitlines()[-1]}") from error
-    if data.ndim != 3:
-        raise ValueError(f"{path}: expected a volume of 3 axes, got shape {tuple(data.shape)}.")
-    return data.numpy(), np.asarray(data.affine, dtype=float)
+def match_files(folder: Path, pattern: str, name: str) -> dict[str, Path]:
+    """Files that match a pattern with one ``*``, by the part it stands for, in natural order.
 
-
-def _match(folder: Path, pattern: str, name: str) -> dict[str, Path]:
+    Raises:
+        ValueError: naming ``name`` for a pattern without its ``*``, or two files of one subject.
+    """
     if pattern.count("*") != 1:
         raise ValueError(f"{name}: the pattern needs exactly one '*', which names the subject, got {pattern!r}.")
     before, after = pattern.split("*")

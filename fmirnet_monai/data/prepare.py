@@ -10,7 +10,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-from numpy.typing import NDArray
 
 from .datalist import write_datalist
 from .pairing import Pair, Pairing, slice_groups, split_pairs, volume_pairs
@@ -36,10 +35,7 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
         ValueError: when no pair comes of the volumes, or two have one name.
     """
     folder = Path(output_dir).expanduser()
-    datalist = folder / "datalist.json"
-    if datalist.exists():
-        raise FileExistsError(f"output_dir: {datalist} exists; choose another folder or remove this one.")
-
+    datalist = refuse_existing(folder)
     pairs: list[Pair] = []
     items: dict[str, Pair] = {}
     for volume in map(to_lps, volumes):
@@ -49,12 +45,10 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
             items[volume.subject] = {}
             pairs += _write_slices(volume, folder, pairing)
         else:
-            items[volume.subject] = _write_image(
-                folder, f"volumes/{volume.subject}", "", volume.image, volume.label, volume.affine
-            )
+            items[volume.subject] = write_item(folder, f"volumes/{volume.subject}", volume)
     if pairing.spatial_dims == 3:
         pairs = [
-            _pair(items[moving], items[fixed], subject=[moving, fixed]) for moving, fixed in volume_pairs(list(items))
+            pair_of(items[moving], items[fixed], subject=[moving, fixed]) for moving, fixed in volume_pairs(list(items))
         ]
     if not pairs:
         raise ValueError(
@@ -68,6 +62,14 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
             "change --fractions or --split."
         )
     write_datalist(datalist, sections, **properties, **asdict(pairing))
+    return datalist
+
+
+def refuse_existing(folder: Path) -> Path:
+    """Path of the datalist to write into a folder; FileExistsError when there is one already."""
+    datalist = folder / "datalist.json"
+    if datalist.exists():
+        raise FileExistsError(f"output_dir: {datalist} exists; choose another folder or remove this one.")
     return datalist
 
 
@@ -90,15 +92,9 @@ def _write_slices(volume: Volume, folder: Path, pairing: Pairing) -> list[Pair]:
     if not len(slices):
         return []
     spacing = float(np.linalg.norm(volume.affine[:3, 2]))
-    written = []
-    for index in slices:
-        affine = volume.affine.copy()
-        affine[:3, 3] += index * affine[:3, 2]
-        label = None if volume.label is None else volume.label[..., index]
-        name = f"slices/{volume.subject}"
-        written.append(_write_image(folder, name, f"_{index:03d}", volume.image[..., index], label, affine))
+    written = [write_item(folder, f"slices/{volume.subject}", volume, int(index)) for index in slices]
     return [
-        _pair(
+        pair_of(
             written[moving],
             written[fixed],
             subject=volume.subject,
@@ -110,10 +106,16 @@ def _write_slices(volume: Volume, folder: Path, pairing: Pairing) -> list[Pair]:
     ]
 
 
-def _write_image(
-    folder: Path, name: str, suffix: str, image: NDArray, label: NDArray | None, affine: NDArray
-) -> dict[str, str]:
-    """Write image and label of one slice or volume; their paths relative to ``folder``."""
+def write_item(folder: Path, name: str, volume: Volume, index: int | None = None) -> dict[str, str]:
+    """Write image and label of a volume, or of its axial slice ``index``, into ``folder/name``.
+
+    Returns:
+        their paths relative to ``folder``.
+    """
+    image, label, affine, suffix = volume.image, volume.label, volume.affine.copy(), ""
+    if index is not None:
+        image, label, suffix = image[..., index], None if label is None else label[..., index], f"_{index:03d}"
+        affine[:3, 3] += index * affine[:3, 2]
     (folder / name).mkdir(parents=True, exist_ok=True)
     files = {"image": f"{name}/image{suffix}.nii.gz"}
     whole = np.rint(image)
@@ -126,7 +128,8 @@ def _write_image(
     return files
 
 
-def _pair(moving: dict[str, str], fixed: dict[str, str], **properties: Any) -> Pair:
+def pair_of(moving: dict[str, str], fixed: dict[str, str], **properties: Any) -> Pair:
+    """The datalist's item for two written images."""
     pair: Pair = {"moving": moving["image"], "fixed": fixed["image"]}
     if "label" in moving and "label" in fixed:
         pair |= {"moving_label": moving["label"], "fixed_label": fixed["label"]}

@@ -15,6 +15,7 @@ from torch import Tensor
 from fmirnet_monai.metrics import NMIMetric
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import flip_lps, set_geometry
+from fmirnet_monai.utils import reason
 
 STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
 
@@ -66,9 +67,9 @@ def register_affine(
         try:
             found.append(_run_elastix(moving, fixed, kind, grids, iterations, from_headers))
         except RuntimeError as error:
-            reasons.append([line for line in str(error).splitlines() if line.strip()][-1].strip())
+            reasons.append(reason(error))
     if not found:
-        raise ValueError(f"affine: elastix found no {kind} alignment ({reasons[0][:200]}); try affine off.")
+        raise ValueError(f"affine: elastix found no {kind} alignment ({reasons[0]}); try affine off.")
     best = max(found, key=likeness)
     identity = np.eye(grids[1].dims + 1)
     if overlap and likeness(best) < likeness(identity):

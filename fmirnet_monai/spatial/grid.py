@@ -79,12 +79,17 @@ class Grid:
         """Whether any voxel's centre of either grid lies in the other, to half a voxel."""
         return self._contains_any(other) or other._contains_any(self)
 
+    def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
+        """Which of the RAS+ positions ``(N, D)`` lie in the image, half a voxel beyond its outermost centres."""
+        voxels = self.to_voxel(points)
+        inside: NDArray[np.bool_] = (voxels >= -0.5 - 1e-6) & (voxels <= np.array(self.shape) - 0.5 + 1e-6)
+        return np.all(inside, axis=1)
+
     def _contains_any(self, other: Grid) -> bool:
         sparse = np.stack(
             np.meshgrid(*[np.unique(np.linspace(0, n - 1, 33).round()) for n in other.shape], indexing="ij"), axis=-1
         )
-        voxels = self.to_voxel(other.to_world(sparse.reshape(-1, self.dims)))
-        return bool(((voxels >= -0.5) & (voxels <= np.array(self.shape) - 0.5)).all(axis=1).any())
+        return bool(self.contains(other.to_world(sparse.reshape(-1, self.dims))).any())
 
     def voxel_map(self, other: Grid) -> tuple[Tensor, Tensor]:
         """Matrix ``(D, D)`` and offset ``(D,)`` that take voxels of this grid to voxels of another, in double."""

@@ -12,7 +12,7 @@ import itk
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fmirnet_monai.utils import replacing
+from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField
 from .grid import Grid
@@ -92,8 +92,7 @@ def write_displacement(field: DisplacementField, path: str | Path) -> Path:
         ValueError: for another suffix.
         OSError: when it can't be written.
     """
-    if not str(path).lower().endswith(WRITTEN_FIELDS):
-        raise ValueError(f"{path}: a displacement field is written as one of {', '.join(WRITTEN_FIELDS)}.")
+    known_suffix(path, WRITTEN_FIELDS)
     with replacing(path) as partial:
         try:
             itk.imwrite(to_itk(field), str(partial), compression=True)
@@ -115,7 +114,7 @@ def read_displacement(path: str | Path) -> DisplacementField:
     try:
         return from_itk(itk.imread(str(path)))
     except (RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a displacement field: {str(error).strip().splitlines()[-1]}") from error
+        raise ValueError(f"{path}: not a displacement field: {reason(error)}") from error
 
 
 def write_composite(affine: ArrayLike, deformable: DisplacementField, path: str | Path) -> Path:
@@ -167,7 +166,7 @@ def read_transform(path: str | Path, grid: Grid | None = None) -> DisplacementFi
     try:
         transforms = itk.transformread(str(path))
     except RuntimeError as error:
-        raise ValueError(f"{path}: not a transform: {str(error).strip().splitlines()[-1]}") from error
+        raise ValueError(f"{path}: not a transform: {reason(error)}") from error
     dims = transforms[0].GetInputSpaceDimension()
     if dims != grid.dims:
         raise ValueError(f"{path}: is a {dims}-D transform, the image has {grid.dims} axes.")

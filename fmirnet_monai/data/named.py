@@ -1,0 +1,123 @@
+"""Pairs that the user names: a moving and a fixed image of one subject, such as end-diastole and end-systole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from .datalist import PATH_KEYS, write_datalist
+from .folder import Case, match_files, read_folder_case, read_table
+from .pairing import Pair, Pairing, split_pairs
+from .prepare import pair_of, refuse_existing, to_lps, write_item
+from .volume import require_folder
+
+
+def match_pairs(source_dir: str | Path, patterns: Mapping[str, str]) -> list[Pair]:
+    """Pairs of the files in a folder whose names agree in the part that ``*`` stands for, which names the subject.
+
+    Args:
+        source_dir: folder of the files.
+        patterns: of ``moving`` and ``fixed`` and, if wanted, their labels and points, with one ``*`` each, such as
+            ``{"moving": "*_ED.nii.gz", "fixed": "*_ES.nii.gz"}``.
+
+    Returns:
+        one pair per subject, in natural order, with absolute paths.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist or nothing matches.
+        ValueError: when a pattern lacks its ``*``, or one subject has no file for it.
+    """
+    folder = require_folder(source_dir, "source_dir").absolute()
+    found = {key: match_files(folder, pattern, key) for key, pattern in patterns.items()}
+    if not found["moving"]:
+        raise FileNotFoundError(f"moving: nothing in {folder} matches {patterns['moving']!r}.")
+    for key, files in found.items():
+        if missing := sorted(set(found["moving"]) - set(files)):
+            raise ValueError(
+                f"{key}: {len(missing)} of {len(found['moving'])} subjects have no file matching {patterns[key]!r} in "
+                f"{folder}, the first {missing[0]}."
+            )
+    return [{**{key: str(files[name]) for key, files in found.items()}, "subject": name} for name in found["moving"]]
+
+
+def read_pair_table(table: str | Path) -> list[Pair]:
+    """Pairs from a CSV or JSON table with the columns ``moving`` and ``fixed``, and any of ``moving_label``,
+    ``fixed_label``, ``moving_points``, ``fixed_points`` and ``subject`` (by default each row is one).
+
+    Paths may be relative to the table's folder. JSON is a list of objects.
+
+    Raises:
+        FileNotFoundError: when the table or a file it names does not exist.
+        ValueError: when the table can't be read, or a row has no moving or fixed image.
+    """
+    path = Path(table).expanduser().absolute()
+    pairs = []
+    for number, row in enumerate(read_table(path, ("moving", "fixed")), 1):
+        files = {key: path.parent / row[key] for key in PATH_KEYS if row.get(key)}
+        for file in files.values():
+            if not file.exists():
+                raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")
+        pairs.append({**{k: str(f) for k, f in files.items()}, "subject": str(row.get("subject") or f"{number:04d}")})
+    return pairs
+
+
+def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pairing, name: str) -> Path:
+    """Write the datalist of pairs that are there already.
+
+    With ``pairing.spatial_dims`` 3 the datalist names the files as they are. With 2, both volumes of a pair are cut
+    into slices and each slice of the moving volume is paired with the one of the same number, where there are labels
+    only if both hold at least ``min_label_area``.
+
+    Args:
+        pairs: as of :py:func:`match_pairs`.
+        output_dir: folder to write; must not hold a datalist yet.
+        pairing: ``spatial_dims``, ``split``, ``fractions``, ``seed`` and ``min_label_area`` count here.
+        name: of the data, noted in the datalist.
+
+    Returns:
+        path of the datalist.
+
+    Raises:
+        FileExistsError: when the folder holds a datalist already.
+        ValueError: when the volumes of a pair differ in their grid, or no pair is left.
+    """
+    folder = Path(output_dir).expanduser()
+    datalist = refuse_existing(folder)
+    if pairing.spatial_dims == 3:
+        written = list(pairs)
+    else:
+        written = [cut for pair in pairs for cut in _slice_pair(pair, folder, pairing.min_label_area)]
+    if not written:
+        raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
+    write_datalist(datalist, split_pairs(written, pairing), name=name, **asdict(pairing))
+    return datalist
+
+
+def _slice_pair(pair: Pair, folder: Path, min_label_area: float) -> list[Pair]:
+    subject = pair["subject"]
+    volumes = []
+    for side in ("moving", "fixed"):
+        label = pair.get(f"{side}_label")
+        volumes.append(to_lps(read_folder_case(Case(subject, Path(pair[side]), Path(label) if label else None))))
+    moving, fixed = volumes
+    if moving.image.shape != fixed.image.shape or not np.allclose(moving.affine, fixed.affine, atol=1e-2):
+        raise ValueError(
+            f"{pair['fixed']}: its grid is not that of {pair['moving']}; slices can be paired by number only on one "
+            "grid: take --spatial_dims 3, or resample one onto the other."
+        )
+    kept = np.ones(moving.image.shape[2], dtype=bool)
+    pixel_area = float(np.prod(np.linalg.norm(moving.affine[:3, :2], axis=0)))
+    for volume in volumes:
+        if volume.label is not None:
+            kept &= (volume.label > 0).sum((0, 1)) * pixel_area >= min_label_area
+    result = []
+    for index in np.flatnonzero(kept):
+        items = [
+            write_item(folder, f"slices/{subject}/{side}", volume, int(index))
+            for side, volume in zip(("moving", "fixed"), volumes, strict=True)
+        ]
+        result.append(pair_of(*items, subject=subject, slice=int(index)))
+    return result
