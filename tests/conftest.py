@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 import torch
+from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from fmirnet_monai.data import Pairing, find_chaos_cases, read_chaos_case, write_pairs, write_phantom
 
+SeriesWriter = Callable[..., list[Path]]
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("FMIRNET_DATA", REPOSITORY.parent / "shared" / "data"))
 
@@ -42,3 +48,48 @@ def small_sample(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) ->
     volumes = map(read_chaos_case, find_chaos_cases(raw_phantom))
     write_pairs(volumes, folder, Pairing(r=0.3, fractions=(0.5, 0.25, 0.25)))
     return folder
+
+
+def _write_series(
+    folder: Path,
+    image: NDArray[np.integer],
+    affine_lps: NDArray[np.floating],
+    names: Sequence[str] | None = None,
+    rescale: Sequence[tuple[float, float]] | None = None,
+) -> list[Path]:
+    """Write ``image (X, Y, Z)`` as one MR file a slice; ``names`` and ``rescale`` (slope, intercept) are per slice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spacing = np.linalg.norm(affine_lps[:3, :3], axis=0)
+    row, column = (affine_lps[:3, i] / spacing[i] for i in (0, 1))
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    files = []
+    for k in range(image.shape[2]):
+        pixels = np.ascontiguousarray(image[..., k].T.astype(np.uint16))
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = MRImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, frame
+        data.Modality, data.PatientName, data.PatientID = "MR", "NOBODY", "0"
+        data.SeriesNumber, data.InstanceNumber = 1, k + 1
+        position = affine_lps[:3, 3] + k * affine_lps[:3, 2]
+        data.ImagePositionPatient = [f"{v:.6f}" for v in position]
+        data.ImageOrientationPatient = [f"{v:.9f}" for v in (*row, *column)]
+        data.PixelSpacing = [float(spacing[1]), float(spacing[0])]
+        data.SliceThickness = float(spacing[2]) / 3
+        data.Rows, data.Columns = pixels.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+        if rescale is not None:
+            data.RescaleSlope, data.RescaleIntercept = rescale[k]
+        data.PixelData = pixels.tobytes()
+        files.append(folder / (names[k] if names is not None else f"IMG-0001-{k + 1:05d}.dcm"))
+        data.save_as(files[-1], enforce_file_format=True)
+    return files
+
+
+@pytest.fixture
+def write_series() -> SeriesWriter:
+    """Writer of a DICOM series from an array and its LPS affine."""
+    return _write_series

@@ -6,6 +6,7 @@ Files of other tools are read and written by :py:mod:`fmirnet_monai.spatial.itk`
 from .displacement import DisplacementField
 from .field import compose, downsample, identity_grid, integrate, upsample_field, warp
 from .grid import Grid
+from .inverse import invert
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "downsample",
     "identity_grid",
     "integrate",
+    "invert",
     "jacobian_determinant",
     "upsample_field",
     "warp",

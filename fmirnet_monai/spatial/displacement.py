@@ -9,8 +9,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .field import identity_grid, sample, warp
+from .field import identity_grid, sample
 from .grid import Grid
+from .inverse import invert
 from .jacobian import jacobian_determinant
 
 
@@ -30,6 +31,7 @@ class DisplacementField:
         expected = (self.grid.dims, *self.grid.shape)
         if tuple(self.ddf.shape) != expected:
             raise ValueError(f"ddf must have shape {expected} on its grid, got {tuple(self.ddf.shape)}.")
+        object.__setattr__(self, "ddf", self.ddf.as_subclass(Tensor))  # the grid says where it lies, no MetaTensor
 
     def world_vectors(self) -> NDArray[np.float64]:
         """Displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
@@ -53,14 +55,14 @@ class DisplacementField:
             padding_mode: ``"border"``, ``"zeros"`` or ``"reflection"`` outside the image.
 
         Returns:
-            ``(C, *grid.shape)``.
+            ``(C, *grid.shape)``, a plain tensor in the dtype of ``image``.
         """
         source = image_grid or Grid.of(image)
         matrix, offset = self.grid.voxel_map(source)
         ddf = self.ddf.double().unsqueeze(0)
         points = torch.einsum("ij,bj...->bi...", matrix.to(ddf), identity_grid(ddf) + ddf)
         points = points + offset.to(ddf).reshape(1, -1, *[1] * self.grid.dims)
-        sampled = sample(torch.as_tensor(image).double().unsqueeze(0), points, mode, padding_mode)[0]
+        sampled = sample(image.as_subclass(Tensor).double().unsqueeze(0), points, mode, padding_mode)[0]
         return sampled.to(image.dtype) if image.is_floating_point() else sampled.round().to(image.dtype)
 
     def map_points(self, points: ArrayLike) -> NDArray[np.float64]:
@@ -116,46 +118,13 @@ class DisplacementField:
         return jacobian_determinant(self.flat_ddf()[None]).reshape(self.grid.shape)
 
     def invert(self, iterations: int = 50, tolerance: float = 0.01) -> tuple[DisplacementField, float]:
-        """Invert by damped Newton steps on ``v(x) + ddf(x + v(x)) = 0``, all voxels at once.
-
-        The usual fixed-point iteration ``v <- -ddf(x + v)`` (Chen et al., Medical Physics 2008) does not converge
-        where a field stretches more than twofold, as fields of real pairs do.
-
-        Args:
-            iterations: at most.
-            tolerance: stop when no voxel's residual is larger, in voxels.
+        """The map back, on the same grid, and how well it went; see :py:func:`fmirnet_monai.spatial.invert`.
 
         Returns:
-            the inverse field and its residual: the largest ``|v(x) + ddf(x + v(x))|`` in voxels, over points that
-            stay inside the grid. A small one says that each voxel found a preimage, not that it is the only one:
-            whether the field folds is for :py:func:`digital_jacobian_determinants` to say.
+            the inverse field and its residual: by how many voxels the worst of them misses.
         """
         axes = [axis for axis, size in enumerate(self.grid.shape) if size > 1]
-        ddf = self.flat_ddf().double().unsqueeze(0)
-        dims = ddf.shape[1]
-        grid = identity_grid(ddf)
-        jacobian = torch.stack([torch.gradient(grid + ddf, dim=2 + i)[0] for i in range(dims)], dim=2).flatten(1, 2)
-        inverse = -ddf
-        error = inverse + warp(ddf, inverse)
-        size = error.norm(dim=1, keepdim=True)
-        damping = torch.ones_like(size)
-        for _ in range(iterations):
-            if float(size.max()) <= tolerance:
-                break
-            matrices = warp(jacobian, inverse).unflatten(1, (dims, dims)).movedim((1, 2), (-2, -1))
-            step = torch.linalg.solve_ex(matrices, error.movedim(1, -1).unsqueeze(-1))[0].squeeze(-1).movedim(-1, 1)
-            step = step.nan_to_num() * (2 / step.norm(dim=1, keepdim=True).clamp(min=2)).nan_to_num()
-            candidate = inverse - damping * step
-            candidate_error = candidate + warp(ddf, candidate)
-            candidate_size = candidate_error.norm(dim=1, keepdim=True)
-            better = candidate_size < size
-            inverse, error, size = (
-                torch.where(better, new, old)
-                for new, old in ((candidate, inverse), (candidate_error, error), (candidate_size, size))
-            )
-            damping = torch.where(better, (2 * damping).clamp(max=1), damping / 2)
-        limit = torch.tensor(ddf.shape[2:], dtype=torch.double, device=ddf.device).reshape(1, -1, *[1] * dims) - 1
-        inside = ((grid + inverse >= 0) & (grid + inverse <= limit)).all(1, keepdim=True)
+        inverse, residual = invert(self.flat_ddf().unsqueeze(0), iterations, tolerance)
         whole = torch.zeros_like(self.ddf)
-        whole[axes] = inverse[0].to(whole).reshape(dims, *self.grid.shape)
-        return DisplacementField(whole, self.grid), float((size * inside).max())
+        whole[axes] = inverse[0].to(whole).reshape(len(axes), *self.grid.shape)
+        return DisplacementField(whole, self.grid), residual
