@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from fmirnet_monai import bundle as bundles
 from fmirnet_monai import data, workflow
+from fmirnet_monai.evaluation import before_and_after, markdown_table
+from fmirnet_monai.utils import process_rank
 
 
 def prepare_chaos(
@@ -253,9 +255,11 @@ def register(
         if given:
             raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
         table = workflow.register_datalist(datalist, section, output_dir, method, report, skip_existing)
+        if process_rank() == 0:
+            done = table[table["error"] == ""].select_dtypes("number")
+            print(f"{markdown_table(before_and_after(done))}{output_dir}/summary.csv")
         if failed := int((table["error"] != "").sum()):
             raise ValueError(f"{failed} of {len(table)} pairs failed; see {output_dir}/summary.csv.")
-        print(f"{len(table)} pairs: {output_dir}/summary.csv")
         return
     if moving is None or fixed is None:
         raise ValueError("give --moving and --fixed, or --datalist.")

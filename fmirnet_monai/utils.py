@@ -77,4 +77,6 @@ def distributed_device() -> torch.device:
 
 def process_rank() -> int:
     """Number of this process among those of ``torchrun``, 0 when it runs alone."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ.get("RANK", "0"))

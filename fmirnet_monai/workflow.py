@@ -29,7 +29,7 @@ from fmirnet_monai.registration.measure import field_metrics, image_metrics, lab
 from fmirnet_monai.registration.registrar import percentiles
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import TRANSFORMS, read_transform, write_composite, write_displacement
-from fmirnet_monai.utils import best_device, write_text
+from fmirnet_monai.utils import best_device, process_rank, write_text
 
 BUNDLE_2D = "fmirnet_chaos"
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
@@ -200,7 +200,7 @@ def register_datalist(
     folder = Path(output_dir)
     pairs = data.load_pairs(datalist, section, must_exist=False)
     names = [f"{i:04d}_{_stem(pair['moving'])}_to_{_stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     errors: dict[str, str] = {}
     mine = list(zip(names, pairs, strict=True))[rank::world]
     for name, pair in tqdm(mine, desc="registering", unit="pair", disable=rank > 0):

@@ -25,13 +25,6 @@ from .table import COLUMNS
 if TYPE_CHECKING:  # the registration package reads bundles and configurations, a page only its result
     from fmirnet_monai.registration.result import Registration
 
-HEADS = {
-    **COLUMNS,
-    "tre_mean": ("TRE, mean (mm)", 2),
-    "tre_median": ("TRE, median (mm)", 2),
-    "tre_95": ("TRE, 95th percentile (mm)", 2),
-    "sd_log_jacobian": ("SDlogJ", 3),
-}
 SIMILARITIES = ("ssim", "ncc", "nmi")
 LOWER_IS_BETTER = ("hd", "hd95", "assd", "tre_mean", "tre_median", "tre_95")
 FOLDING_LIMIT = 0.5  # percent
@@ -118,17 +111,17 @@ def find_warnings(metrics: Mapping[str, float], inverse_residual: float, folded:
 
 
 def _head(name: str) -> str:
-    return f"Dice, label {name[5:]}" if name.startswith("dice_") else HEADS.get(name, (name, 3))[0]
+    return f"Dice, label {name[5:]}" if name.startswith("dice_") else COLUMNS.get(name, (name, 3))[0]
 
 
 def _number(name: str, value: float) -> str:
-    digits = HEADS.get(name, (name, 3))[1]
+    digits = COLUMNS.get(name, (name, 3))[1]
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 def _change(name: str, before: float, after: float) -> float:
     """Improvement as far as the shown decimals tell, negative where it got worse, NaN where it can't be said."""
-    digits = HEADS.get(name, (name, 3))[1]
+    digits = COLUMNS.get(name, (name, 3))[1]
     change = round(after, digits) - round(before, digits)
     return -change if name in LOWER_IS_BETTER else change
 

@@ -15,7 +15,7 @@ from monai.engines import Workflow
 from monai.engines.utils import IterationEvents
 
 from .figures import draw_pairs
-from .table import write_tables
+from .table import before_and_after, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -86,15 +86,10 @@ class RegistrationReport:
             name: torch.nanmean(values.flatten(1), dim=1).cpu().numpy()
             for name, values in engine.state.metric_details.items()
         }
-        before = {k.removeprefix("before_"): v for k, v in details.items() if k.startswith("before_")}
-        after = {k: v for k, v in details.items() if not k.startswith("before_")}
         seconds = np.array(self._seconds)
         seconds[:1] = np.nan  # the first pass warms up
-        rows = {
-            "before": pd.DataFrame(before, index=self._names),
-            "after": pd.DataFrame({**after, "seconds": seconds}, index=self._names),
-        }
-        table = write_tables(self.output_dir, rows)
+        cases = pd.DataFrame({**details, "seconds": seconds}, index=self._names)
+        table = write_tables(self.output_dir, before_and_after(cases))
         print(f"\n{table}", flush=True)
         if self._pictures:
             draw_pairs(self._pictures, self.output_dir / "pairs.png")

@@ -20,8 +20,12 @@ COLUMNS = {
     "hd": ("HD (mm)", 2),
     "hd95": ("HD95 (mm)", 2),
     "assd": ("ASSD (mm)", 2),
+    "tre_mean": ("TRE, mean (mm)", 2),
+    "tre_median": ("TRE, median (mm)", 2),
+    "tre_95": ("TRE, 95th percentile (mm)", 2),
     "folding": ("Folding (%)", 3),
     "digital_folding": ("Digital folding (%)", 3),
+    "sd_log_jacobian": ("SDlogJ", 3),
     "seconds": ("Seconds", 4),
 }
 
@@ -55,6 +59,12 @@ def markdown_table(rows: Mapping[str, pd.DataFrame], metrics: Sequence[str] | No
         cells = [_cell(summary, m, len(cases)) for m in chosen]
         lines.append(f"| {name} | {len(cases)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def before_and_after(cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows of a table from cases whose columns ``before_…`` are those of the unregistered pair."""
+    before = cases.filter(regex="^before_").rename(columns=lambda name: name.removeprefix("before_"))
+    return {"before": before, "after": cases.drop(columns=cases.filter(regex="^before_").columns)}
 
 
 def _cell(summary: pd.DataFrame, metric: str, total: int) -> str:

@@ -38,7 +38,7 @@ def percentiles() -> Intensity:
 
 
 def default_optimizer(spatial_dims: int) -> DenseOptimizer:
-    """Dense optimisation of mean squares and a local similarity; ``docs/optimisation.md`` has the trials behind it."""
+    """Dense optimisation of mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D)."""
     local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
     similarity = RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
     return DenseOptimizer(similarity.dissimilarity)
@@ -204,9 +204,10 @@ class Registrar:
         if self.spatial_dims > fixed_grid.dims:
             raise ValueError(f"{self.name} registers volumes, these images are 2-D; choose a 2-D method.")
         if self.affine == "off" and not fixed_grid.overlaps(moving_grid):
+            files = " and ".join(str(image.meta.get("filename_or_obj", "an image")) for image in (moving, fixed))
             raise ValueError(
-                "moving and fixed have no overlap in space; check their origins, or bring them together with an affine "
-                "stage."
+                f"moving and fixed have no overlap in space ({files}); check their origins, or set affine to "
+                "translation, rigid or affine to bring them together."
             )
         affine = np.eye(fixed_grid.dims + 1)
         if self.affine != "off":

@@ -153,6 +153,9 @@ def test_volume_slice_by_slice_moves_within_slices_only(tmp_path: Path) -> None:
         ("four axes", "has 4 axes"),
         ("colour", "3 values per voxel"),
         ("label elsewhere", "lies off the image"),
+        ("points elsewhere", "off the image"),
+        ("no overlap", "no overlap in space"),
+        ("two axes", "both must be the same"),
     ],
 )
 def test_unfit_files_are_refused_in_one_line(
@@ -171,6 +174,16 @@ def test_unfit_files_are_refused_in_one_line(
         sitk.WriteImage(sitk.JoinSeries([sitk.ReadImage(str(fixed))] * 2), str(moving))
     elif bad == "colour":
         sitk.WriteImage(sitk.Compose(*[sitk.ReadImage(str(fixed))] * 3), str(moving))
+    elif bad == "two axes":
+        write(tmp_path / "moving", values[..., 3], np.eye(2), ".nii.gz")
+    elif bad == "no overlap":
+        far = sitk.ReadImage(str(moving))
+        far.SetOrigin([900.0, 0.0, 0.0])
+        sitk.WriteImage(far, str(moving))
+    elif bad == "points elsewhere":
+        named = tmp_path / "points.csv"
+        named.write_text("x,y,z\n30,0,20\n900,0,20\n")
+        words += ["--moving_points", str(named)]
     else:
         label = sitk.ReadImage(str(fixed)) > 100
         label.SetOrigin([900.0, 0.0, 0.0])
