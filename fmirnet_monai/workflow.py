@@ -25,8 +25,8 @@ from fmirnet_monai import data
 from fmirnet_monai.bundle import find_bundle, read_inference_config
 from fmirnet_monai.evaluation import write_report
 from fmirnet_monai.registration import Registrar, Registration
+from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
-from fmirnet_monai.registration.registrar import percentiles
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import TRANSFORMS, read_transform, write_composite, write_displacement
 from fmirnet_monai.utils import best_device, process_rank, write_text

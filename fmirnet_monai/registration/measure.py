@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,36 @@ def point_metrics(points: ArrayLike, moving_points: ArrayLike) -> dict[str, floa
         "tre_median": float(np.median(distances)),
         "tre_95": float(np.percentile(distances, 95)),
     }
+
+
+def map_metrics(
+    field: DisplacementField,
+    moving: MetaTensor,
+    fixed: MetaTensor,
+    intensity: Callable[[Tensor], Any],
+    moving_label: MetaTensor | None = None,
+    fixed_label: MetaTensor | None = None,
+    moving_points: ArrayLike | None = None,
+    fixed_points: ArrayLike | None = None,
+) -> dict[str, float]:
+    """Image, label and landmark figures of a pair through a map, as far as there are labels and landmarks.
+
+    Args:
+        field: from the fixed image's space to the moving image's, on the grid of ``fixed``.
+        moving: ``(1, *spatial)``.
+        fixed: ``(1, *spatial)``.
+        intensity: maps an image to [0, 1].
+        moving_label: integers ``(1, *spatial)``.
+        fixed_label: integers on the grid of ``fixed``.
+        moving_points: ``(N, D)`` in RAS+ mm.
+        fixed_points: the same points in the fixed image.
+    """
+    values = image_metrics(intensity(field.warp(moving, Grid.of(moving))), intensity(fixed))
+    if moving_label is not None and fixed_label is not None:
+        values |= label_metrics(field.warp(moving_label, mode="nearest", padding_mode="zeros"), fixed_label)
+    if moving_points is not None and fixed_points is not None:
+        values |= point_metrics(field.map_points(fixed_points), moving_points)
+    return values
 
 
 def field_metrics(field: DisplacementField) -> dict[str, float]:
