@@ -6,6 +6,7 @@ from .download import download_chaos
 from .folder import find_folder_cases, read_case_table, read_folder_case
 from .images import check_label_inside, read_image, read_label, write_image
 from .named import match_pairs, read_pair_table, write_named_pairs
+from .pair import LoadedPair, read_pair
 from .pairing import Pairing, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .points import Points, check_points_inside, read_points, write_points
@@ -15,6 +16,7 @@ from .volume import Volume, check_finite
 
 __all__ = [
     "PATH_KEYS",
+    "LoadedPair",
     "Pairing",
     "Points",
     "Volume",
@@ -35,6 +37,7 @@ __all__ = [
     "read_folder_case",
     "read_image",
     "read_label",
+    "read_pair",
     "read_pair_table",
     "read_points",
     "slice_groups",

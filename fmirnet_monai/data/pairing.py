@@ -24,6 +24,7 @@ class Pairing:
         fractions: of training, validation and test.
         seed: of the split.
         min_label_area: slices with less labelled area, in mm², are left out where a volume has a label; 2-D only.
+        partners: each volume is the moving image of so many pairs in its section, None for all; 3-D only.
     """
 
     spatial_dims: int = 2
@@ -32,10 +33,13 @@ class Pairing:
     fractions: Sequence[float] = (0.7, 0.2, 0.1)
     seed: int = 0
     min_label_area: float = 500.0
+    partners: int | None = None
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims}.")
+        if self.partners is not None and self.partners < 1:
+            raise ValueError(f"partners must be at least 1, got {self.partners}.")
         slice_groups(1, self.r)
         split_pairs([], self)
 
@@ -66,6 +70,13 @@ def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
 def volume_pairs(subjects: Sequence[str]) -> list[tuple[str, str]]:
     """All ordered pairs (moving, fixed) of different subjects."""
     return list(permutations(subjects, 2))
+
+
+def limit_partners(pairs: Sequence[Pair], partners: int) -> list[Pair]:
+    """Keep of each moving volume's pairs those with the next volumes in the order of the list, cyclically."""
+    moving = list(dict.fromkeys(pair["moving"] for pair in pairs))
+    place = {file: number for number, file in enumerate(moving)}
+    return [p for p in pairs if (place[p["fixed"]] - place[p["moving"]]) % len(moving) <= partners]
 
 
 def split_counts(total: int, fractions: Sequence[float]) -> list[int]:

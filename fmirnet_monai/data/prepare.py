@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from .datalist import write_datalist
-from .pairing import Pair, Pairing, slice_groups, split_pairs, volume_pairs
+from .pairing import Pair, Pairing, limit_partners, slice_groups, split_pairs, volume_pairs
 from .volume import Volume
 
 
@@ -56,6 +56,8 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
             "at least two slices; lower r or min_label_area, or add volumes."
         )
     sections = split_pairs(pairs, pairing)
+    if pairing.spatial_dims == 3 and pairing.partners is not None:
+        sections = {name: limit_partners(part, pairing.partners) for name, part in sections.items()}
     if not any(sections.values()):
         raise ValueError(
             f"no pair is left of {len(items)} volumes with {pairing}: every pair crosses two sections; add volumes, or "

@@ -17,6 +17,9 @@ from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import flip_lps, set_geometry
 from fmirnet_monai.utils import reason
 
+from .optimise import resize
+
+LARGEST = 128  # voxels along the longest axis
 STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
 
 
@@ -26,7 +29,7 @@ def register_affine(
     kind: str = "affine",
     moving_grid: Grid | None = None,
     fixed_grid: Grid | None = None,
-    iterations: int = 256,
+    iterations: int = 100,
 ) -> NDArray[np.float64]:
     """Align two images in world space by mutual information (Mattes), coarse to fine.
 
@@ -55,6 +58,13 @@ def register_affine(
     grids = moving_grid or Grid.of(moving), fixed_grid or Grid.of(fixed)
     if any(min(grid.shape) < 2 for grid in grids):
         return _register_in_plane(moving, fixed, kind, grids, iterations)
+    if any(max(grid.shape) > LARGEST for grid in grids):  # finer images cost minutes and change nothing
+        coarse = [grid.with_longest_side(LARGEST) if max(grid.shape) > LARGEST else grid for grid in grids]
+        images = [
+            resize(convert_to_tensor(image, dtype=torch.float32, track_meta=False)[None], grid.shape)[0]
+            for image, grid in zip((moving, fixed), coarse, strict=True)
+        ]
+        return register_affine(images[0], images[1], kind, coarse[0], coarse[1], iterations)
     overlap = grids[1].overlaps(grids[0])
     still = DisplacementField.identity(grids[1])
 
@@ -97,7 +107,7 @@ def _run_elastix(
             "WriteResultImage": ("false",),
         }
         parameters.AddParameterMap(settings)
-    method = itk.ElastixRegistrationMethod.New(_to_itk(fixed, grids[1]), _to_itk(moving, grids[0]))
+    method = itk.ElastixRegistrationMethod.New(image_to_itk(fixed, grids[1]), image_to_itk(moving, grids[0]))
     method.SetParameterObject(parameters)
     method.SetLogToConsole(False)
     method.SetLogToFile(False)
@@ -131,7 +141,12 @@ def _register_in_plane(
     return matrix
 
 
-def _to_itk(image: Tensor, grid: Grid) -> Any:
+def image_to_itk(image: Tensor, grid: Grid) -> Any:
+    """A channel-first image ``(1, *grid.shape)`` as ITK image of floats on ``grid``.
+
+    Raises:
+        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+    """
     values = convert_to_tensor(image, dtype=torch.float32, track_meta=False).cpu().numpy()[0]
     stored = itk.image_from_array(np.ascontiguousarray(values.T))
     set_geometry(stored, grid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ from .base import PairRegistrar, timed
 from .optimise import DenseOptimizer, FieldOptimizer, resize, resize_field
 
 
-def default_optimizer(spatial_dims: int) -> DenseOptimizer:
-    """Dense optimisation of mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D)."""
+def default_optimizer(spatial_dims: int, **options: Any) -> DenseOptimizer:
+    """Dense optimisation of mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D).
+
+    Args:
+        spatial_dims: 2 or 3.
+        options: of :py:class:`DenseOptimizer`, in place of its defaults.
+    """
     local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
     similarity = RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
-    return DenseOptimizer(similarity.dissimilarity)
+    return DenseOptimizer(similarity.dissimilarity, **options)
 
 
 @dataclass
@@ -65,23 +71,34 @@ class Registrar(PairRegistrar):
             self.network = self.network.to(self.device).eval()
 
     @classmethod
-    def from_bundle(cls, bundle: str | Path, refine: int = 0, **options: Any) -> Registrar:
+    def from_bundle(
+        cls,
+        bundle: str | Path,
+        refine: int = 0,
+        weights: str | Path | None = None,
+        variant: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Registrar:
         """A bundle's network with the preparation that its ``configs/inference.json`` describes.
 
         Args:
             bundle: folder of a bundle, or the name of one in ``bundles``.
             refine: at most so many steps of refinement per pair, 0 for none.
+            weights: file of weights, by default the bundle's own.
+            variant: name of a config in the bundle's ``configs/variants``.
+            overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
             options: of the constructor, in place of the bundle's.
         """
         folder = find_bundle(bundle)
-        network = load_network(folder)
-        config = read_inference_config(folder)
+        config = read_inference_config(folder, variant, overrides)
+        network = load_network(folder, weights, config)
         size = config.get_parsed_content("spatial_size")
         prepared: dict[str, Any] = {
             "spatial_dims": len(size),
             "spatial_size": max(size),
             "intensity": config.get_parsed_content("intensity"),
-            "name": folder.name,
+            "name": variant or folder.name,
         }
         if refine:
             prepared["optimizer"] = config.get_parsed_content("refinement")

@@ -68,6 +68,20 @@ class Grid:
         """RAS+ position in mm of every voxel, ``(N, D)`` in array order."""
         return self.to_world(np.indices(self.shape).reshape(self.dims, -1).T)
 
+    def with_longest_side(self, size: int) -> Grid:
+        """Grid of the same extent with voxels of about equal sides, ``size`` of them along the longest axis.
+
+        Axes of one voxel stay. :py:func:`fmirnet_monai.registration.optimise.resize` brings an image onto it.
+        """
+        extent = np.array(self.shape) * self.spacing
+        voxel = extent[np.array(self.shape) > 1].max() / size
+        shape = tuple(1 if n == 1 else max(2, round(e / voxel)) for n, e in zip(self.shape, extent, strict=True))
+        factors = np.array(self.shape) / shape
+        affine = self.affine.copy()
+        affine[:-1, :-1] *= factors
+        affine[:-1, -1] = self.to_world([(factors - 1) / 2])[0]
+        return Grid(shape, affine)
+
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Same size and, to ``tolerance`` mm at every corner, same place."""
         if self.shape != other.shape:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fmirnet_monai.data import Pairing, slice_groups, split_pairs
-from fmirnet_monai.data.pairing import SECTIONS, split_counts, volume_pairs
+from fmirnet_monai.data.pairing import SECTIONS, limit_partners, split_counts, volume_pairs
 
 FRACTIONS = [(0.7, 0.2, 0.1), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33), (0.98, 0.01, 0.01), (1, 0, 0), (0.8, 0, 0.2)]
 Pairs = list[dict[str, Any]]
@@ -144,3 +144,17 @@ def test_draw_does_not_depend_on_the_order_in_which_subjects_are_read() -> None:
     there, back = (split_pairs(order, Pairing(seed=3)) for order in (pairs, pairs[::-1]))
     for section in SECTIONS:
         assert there[section] == back[section][::-1]
+
+
+def test_partners_are_limited_for_every_moving_volume() -> None:
+    pairs = [{"moving": a, "fixed": b} for a, b in volume_pairs("abcdef")]
+    kept = limit_partners(pairs, 2)
+    assert [(p["moving"], p["fixed"]) for p in kept if p["moving"] in "ae"] == [
+        ("a", "b"),
+        ("a", "c"),
+        ("e", "a"),
+        ("e", "f"),
+    ]
+    assert len(kept) == 12 and limit_partners(pairs, 5) == pairs
+    with pytest.raises(ValueError, match="partners must be at least 1, got 0"):
+        Pairing(3, partners=0)

@@ -1,0 +1,75 @@
+"""A pair of images with what belongs to them, from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from monai.data import MetaTensor
+
+from fmirnet_monai.spatial import Grid
+
+from .images import check_label_inside, read_image, read_label
+from .points import Points, check_points_inside, read_points
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPair:
+    """Images ``(1, *spatial)`` on their own grids, labels in integers, points in RAS+ mm; None where not given."""
+
+    moving: MetaTensor
+    fixed: MetaTensor
+    moving_label: MetaTensor | None = None
+    fixed_label: MetaTensor | None = None
+    moving_points: Points | None = None
+    fixed_points: Points | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``register`` of a registrar takes."""
+        points = {"moving_points": self.moving_points, "fixed_points": self.fixed_points}
+        return {
+            "moving": self.moving,
+            "fixed": self.fixed,
+            "moving_label": self.moving_label,
+            "fixed_label": self.fixed_label,
+            **{name: None if cloud is None else cloud.positions for name, cloud in points.items()},
+        }
+
+
+def read_pair(files: Mapping[str, Any]) -> LoadedPair:
+    """Read a pair and check that its parts fit together.
+
+    Args:
+        files: paths ``moving`` and ``fixed`` and, if wanted, ``moving_label``, ``fixed_label``, ``moving_points``,
+            ``fixed_points``.
+
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: for one that can't be used, in one line that names it.
+    """
+    read: dict[str, Any] = {}
+    for side in ("moving", "fixed"):
+        image = read[side] = read_image(files[side])
+        image.meta["filename_or_obj"] = str(files[side])
+        grid = Grid.of(image)
+        if path := files.get(f"{side}_label"):
+            label = read[f"{side}_label"] = read_label(path)
+            if label.dim() - 1 != grid.dims:
+                raise ValueError(f"{path}: has {label.dim() - 1} axes, {files[side]} {grid.dims}.")
+            check_label_inside(label, grid, path)
+        if path := files.get(f"{side}_points"):
+            read[f"{side}_points"] = read_points(path, grid.dims)
+            check_points_inside(read[f"{side}_points"], grid, path)
+    pair = LoadedPair(**read)
+    if pair.moving_points and pair.fixed_points and len(pair.moving_points.names) != len(pair.fixed_points.names):
+        raise ValueError(
+            "moving_points and fixed_points must hold the same points in the same order, got "
+            f"{len(pair.moving_points.names)} and {len(pair.fixed_points.names)}."
+        )
+    dims = [image.dim() - 1 for image in (pair.moving, pair.fixed)]
+    if dims[0] != dims[1]:
+        raise ValueError(
+            f"{files['moving']} is {dims[0]}-D and {files['fixed']} is {dims[1]}-D; both must be the same."
+        )
+    return pair
