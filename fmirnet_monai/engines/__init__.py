@@ -1,12 +1,20 @@
 """What MONAI's Ignite engines need to train and evaluate registration networks."""
 
 from .batch import loss_terms, prepare_pair_batch
-from .handlers import EarlyStopping, EpochSeed, ProgressBar, TrainingCheckpoint, handlers_of_this_process
+from .handlers import (
+    EarlyStopping,
+    EpochSeed,
+    GrowLevels,
+    ProgressBar,
+    TrainingCheckpoint,
+    handlers_of_this_process,
+)
 from .metrics import evaluation_metrics, folding_metrics, key_metric, validation_metrics
 
 __all__ = [
     "EarlyStopping",
     "EpochSeed",
+    "GrowLevels",
     "ProgressBar",
     "TrainingCheckpoint",
     "evaluation_metrics",

@@ -1,4 +1,4 @@
-"""Ignite handlers: what makes a training run resumable and repeatable, and shows how far it is."""
+"""Ignite handlers: what makes a training run resumable, repeatable and stepwise, and shows how far it is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from monai.engines import Evaluator, Workflow
 from monai.handlers import EarlyStopHandler, StatsHandler, TensorBoardStatsHandler
 from torch.utils.data import Dataset
 
+from fmirnet_monai.networks import LapIRN
 from fmirnet_monai.utils import process_rank, save_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,44 @@ class EpochSeed:
         seed = self.seed + 1_000_003 * engine.state.epoch + 7919 * process_rank()
         torch.manual_seed(seed)
         set_rnd(self.dataset, seed % 2**32)
+
+
+class GrowLevels:
+    """Train a LapIRN's levels one after another, the coarsest first (Mok and Chung, MICCAI 2020).
+
+    What takes part follows from the number of the epoch alone, so that a resumed run goes on with the right levels.
+    Of the paper's steps, a quarter train the first level alone, a quarter two levels and half of them three; a new
+    level begins with about a fifteenth of its steps in which the coarser ones are frozen.
+
+    Args:
+        network: the network itself, not what wraps it for several processes.
+        epochs: for each level but the coarsest, the epochs that pass before it starts, not falling.
+        frozen_epochs: from a level's start, how many epochs the coarser levels' weights stand still.
+
+    Raises:
+        ValueError: when ``epochs`` is not of that form or length.
+    """
+
+    def __init__(self, network: LapIRN, epochs: Sequence[int], frozen_epochs: int = 1) -> None:
+        if len(epochs) != len(network.levels) - 1 or list(epochs) != sorted(epochs):
+            raise ValueError(
+                f"epochs must be {len(network.levels) - 1} numbers that do not fall, one for each level but the "
+                f"coarsest, got {list(epochs)}."
+            )
+        self.network = network
+        self.epochs = list(epochs)
+        self.frozen_epochs = frozen_epochs
+
+    def attach(self, engine: Workflow) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Workflow) -> None:
+        """Set the levels of the epoch that starts."""
+        passed = engine.state.epoch - 1
+        starts = [start for start in self.epochs if start <= passed]
+        freezing = starts and passed < starts[-1] + self.frozen_epochs
+        self.network.set_levels(active=1 + len(starts), frozen=len(starts) if freezing else 0)
 
 
 class EarlyStopping(EarlyStopHandler):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmirnet_monai.networks.base import PairNetwork
 from fmirnet_monai.networks.blocks import ResUNet, ScaleAttention, SpatialAttention
 from fmirnet_monai.spatial import compose, downsample, integrate, upsample_field, warp
 
@@ -15,7 +15,7 @@ COMBINE = ("add", "compose")
 ATTENTION = ("none", "spatial", "channel", "spatial+channel")
 
 
-class FMIRNet(nn.Module):
+class FMIRNet(PairNetwork):
     """Predict the displacement field that registers a moving to a fixed image, from coarse to fine.
 
     A ResUnet estimates one field per scale of an image pyramid; the fusion module combines and weights them
@@ -63,9 +63,8 @@ class FMIRNet(nn.Module):
         half_resolution: bool = True,
         norm: str | tuple | None = None,
     ) -> None:
-        super().__init__()
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        halvings = num_scales - 1 + (1 if integration_steps > 0 and half_resolution else 0)
+        super().__init__(spatial_dims, in_channels, 2**halvings)
         if num_scales < 1:
             raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
         if combine not in COMBINE:
@@ -74,13 +73,10 @@ class FMIRNet(nn.Module):
             raise ValueError(f"attention must be one of {ATTENTION}, got {attention!r}.")
         if integration_steps < 0:
             raise ValueError(f"integration_steps must be at least 0, got {integration_steps}.")
-        self.spatial_dims = spatial_dims
-        self.in_channels = in_channels
         self.num_scales = num_scales
         self.composing = combine == "compose"
         self.integration_steps = integration_steps
         self.half_resolution = half_resolution
-        self.divisor = 2 ** (num_scales - 1 + (1 if integration_steps > 0 and half_resolution else 0))
 
         self.options = (
             f"num_scales={num_scales}, share_weights={share_weights}, combine={combine}, attention={attention}, "
@@ -97,19 +93,9 @@ class FMIRNet(nn.Module):
         """The options that the modules' own lines don't show."""
         return self.options
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Displacement field of an image pair.
-
-        Args:
-            x: ``(B, 2 C, *spatial)``, the moving image's channels first, intensities about [0, 1]; any size.
-
-        Returns:
-            ``(B, D, *spatial)`` in voxels: ``warp(moving, field)`` matches the fixed image.
-
-        Raises:
-            ValueError: when the number of channels or axes is not that of the constructor.
-        """
-        return self._register(x, inverse=False)[0]
+    def estimate(self, pair: Tensor) -> Tensor:
+        """See :py:meth:`PairNetwork.estimate`."""
+        return self._register(pair, inverse=False)[0]
 
     @torch.jit.export
     def forward_with_inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,24 +109,16 @@ class FMIRNet(nn.Module):
         """
         if self.integration_steps == 0:
             raise ValueError("only a network with integration_steps > 0 has an inverse, got integration_steps=0.")
-        return self._register(x, inverse=True)
+        field, backward = self._register(self.pad(x), inverse=True)
+        return self.crop(field, x), self.crop(backward, x)
 
-    def _register(self, x: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+    def _register(self, pair: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
         """The field and, with ``inverse`` and velocities, its inverse; otherwise something of the same shape."""
-        if x.dim() != self.spatial_dims + 2 or x.shape[1] != 2 * self.in_channels:
-            raise ValueError(
-                f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
-                f"got {list(x.shape)}."
-            )
-        padding: list[int] = []
-        for size in x.shape[2:]:
-            padding = [0, -size % self.divisor] + padding
-        pyramid = [F.pad(x, padding, mode="replicate")]
+        pyramid = [pair]
         for _ in range(self.num_scales - 1):
             pyramid.append(downsample(pyramid[-1]))
 
-        coarsest = pyramid[-1]
-        field = coarsest.new_zeros([x.shape[0], self.spatial_dims] + list(coarsest.shape[2:]))
+        field = self.identity(pyramid[-1])
         backward = field
         for i in range(self.num_scales):
             scale = self.num_scales - 1 - i
@@ -169,7 +147,7 @@ class FMIRNet(nn.Module):
                 if inverse:
                     backward = self._integrate(-field)
                 field = self._integrate(field)
-        return self._crop(field, x), self._crop(backward, x)
+        return field, backward
 
     def _estimate(self, scale: int, pair: Tensor) -> Tensor:
         field = pair
@@ -185,8 +163,3 @@ class FMIRNet(nn.Module):
         if self.half_resolution:
             return upsample_field(integrate(0.5 * downsample(velocity), self.integration_steps))
         return integrate(velocity, self.integration_steps)
-
-    def _crop(self, field: Tensor, like: Tensor) -> Tensor:
-        for axis in range(2, like.dim()):
-            field = field.narrow(axis, 0, like.shape[axis])
-        return field

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from monai.networks.nets import VoxelMorphUNet
-from torch import Tensor, nn
+from torch import Tensor
 
+from fmirnet_monai.networks.base import PairNetwork
 from fmirnet_monai.spatial import integrate
 
 
-class VoxelMorph(nn.Module):
+class VoxelMorph(PairNetwork):
     """VoxelMorph (Balakrishnan et al., TMI 2019) with MONAI's own backbone and defaults.
 
     Beside :py:class:`monai.networks.nets.VoxelMorph` it takes moving and fixed image as one tensor, works at any
@@ -36,7 +36,7 @@ class VoxelMorph(nn.Module):
         final_conv_channels: Sequence[int] = (16, 16),
         integration_steps: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(spatial_dims, in_channels, 2 ** (len(channels) // 2))
         self.backbone = VoxelMorphUNet(
             spatial_dims=spatial_dims,
             in_channels=2 * in_channels,
@@ -44,19 +44,12 @@ class VoxelMorph(nn.Module):
             channels=channels,
             final_conv_channels=final_conv_channels,
         )
-        self.divisor = 2 ** (len(channels) // 2)
         self.integration_steps = integration_steps
 
     def extra_repr(self) -> str:
         """The option that the modules' own lines don't show."""
         return f"integration_steps={self.integration_steps}"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, 2 C, *spatial)``, moving first, to the field ``(B, D, *spatial)`` in voxels."""
-        size = x.shape[2:]
-        padding = [p for n in reversed(size) for p in (0, -n % self.divisor)]
-        velocity = self.backbone(F.pad(x, padding, mode="replicate"))
-        field = integrate(velocity, self.integration_steps) if self.integration_steps > 0 else velocity
-        for axis, length in enumerate(size, start=2):
-            field = field.narrow(axis, 0, length)
-        return field
+    def estimate(self, pair: Tensor) -> Tensor:
+        """See :py:meth:`PairNetwork.estimate`."""
+        return integrate(self.backbone(pair), self.integration_steps)

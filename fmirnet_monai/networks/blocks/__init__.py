@@ -1,6 +1,7 @@
 """Building blocks of the registration networks."""
 
 from .fusion import ScaleAttention, SpatialAttention
-from .resunet import ResUNet
+from .init import near_zero
+from .resunet import ResUNet, ResUNetPyramid
 
-__all__ = ["ResUNet", "ScaleAttention", "SpatialAttention"]
+__all__ = ["ResUNet", "ResUNetPyramid", "ScaleAttention", "SpatialAttention", "near_zero"]

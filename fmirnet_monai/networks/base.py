@@ -1,0 +1,67 @@
+"""The one form of all registration networks: any size in, padded inside, and the field cropped after."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PairNetwork(nn.Module):
+    """Base of the registration networks; a subclass estimates the field of a padded pair in :py:meth:`estimate`.
+
+    Args:
+        spatial_dims: D, 2 or 3.
+        in_channels: C, channels of *one* image; the network's input has 2 C.
+        divisor: :py:meth:`estimate` gets sizes that are multiples of it.
+
+    Raises:
+        ValueError: for another ``spatial_dims``.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, divisor: int) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        self.spatial_dims = spatial_dims
+        self.in_channels = in_channels
+        self.divisor = divisor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Displacement field of an image pair.
+
+        Args:
+            x: ``(B, 2 C, *spatial)``, the moving image's channels first, intensities about [0, 1]; any size.
+
+        Returns:
+            ``(B, D, *spatial)`` in voxels: ``warp(moving, field)`` matches the fixed image.
+
+        Raises:
+            ValueError: when the number of channels or axes is not that of the constructor.
+        """
+        return self.crop(self.estimate(self.pad(x)), x)
+
+    def estimate(self, pair: Tensor) -> Tensor:
+        """Field ``(B, D, *spatial)`` in voxels of a pair ``(B, 2 C, *spatial)`` whose size ``divisor`` divides."""
+        raise NotImplementedError  # abstract: TorchScript takes no ABC
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Check the pair and repeat its last voxels until ``divisor`` divides each size."""
+        if x.dim() != self.spatial_dims + 2 or x.shape[1] != 2 * self.in_channels:
+            raise ValueError(
+                f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
+                f"got {list(x.shape)}."
+            )
+        padding: list[int] = []
+        for size in x.shape[2:]:
+            padding = [0, -size % self.divisor] + padding
+        return F.pad(x, padding, mode="replicate")
+
+    def crop(self, field: Tensor, like: Tensor) -> Tensor:
+        """The part of a padded field that lies on the grid of ``like``."""
+        for axis in range(2, like.dim()):
+            field = field.narrow(axis, 0, like.shape[axis])
+        return field
+
+    def identity(self, like: Tensor) -> Tensor:
+        """The field that moves nothing, ``(B, D, *spatial)`` on the grid of ``like``."""
+        return like.new_zeros([like.shape[0], self.spatial_dims] + list(like.shape[2:]))
