@@ -4,11 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BUNDLE := bundles/fmirnet_chaos
 
-.PHONY: help install train test lint format clean
+DATA ?= ../shared/data
+WORK ?= work/tables
+TABLES := table1 table2 table4 table5
+
+.PHONY: help install train test tables lint format clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
 	@echo "make test    lint, type check and all tests"
+	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
 
@@ -30,6 +35,12 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest
+
+tables: install
+	for table in $(TABLES); do \
+		$(BIN)/python -m fmirnet_monai table --study benchmarks/$$table.json --source_dir $(DATA) \
+			--work_dir $(WORK) --results_dir docs/results || exit 1; \
+	done
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -24,32 +26,58 @@ def find_bundle(name: str | Path) -> Path:
     raise FileNotFoundError(f"bundle: {name} is no bundle with a configs/inference.json; there are {known or 'none'}.")
 
 
-def read_inference_config(bundle_dir: str | Path) -> ConfigParser:
+def read_inference_config(
+    bundle_dir: str | Path, variant: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> ConfigParser:
     """The parsed ``configs/inference.json`` of a bundle.
 
+    Args:
+        bundle_dir: the bundle's folder.
+        variant: name of a config in ``configs/variants`` laid over it.
+        overrides: config keys to values, laid over both; those whose top-level key only training knows are left out.
+
     Raises:
-        FileNotFoundError: when the folder is no bundle.
+        FileNotFoundError: when the folder is no bundle, or has no such variant.
     """
     config_file = Path(bundle_dir) / "configs" / "inference.json"
     if not config_file.is_file():
         raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
     parser = ConfigParser()
-    parser.read_config(config_file)
+    parser.read_config([config_file, *([variant_file(bundle_dir, variant)] if variant else [])])
+    known = parser.get()
+    parser.update({key: value for key, value in (overrides or {}).items() if key.split("#")[0] in known})
     return parser
 
 
-def load_network(bundle_dir: str | Path, weights: str | Path | None = None) -> torch.nn.Module:
+def variant_file(bundle_dir: str | Path, variant: str) -> Path:
+    """Path of a config in ``configs/variants`` of a bundle.
+
+    Raises:
+        FileNotFoundError: when there is none of this name.
+    """
+    folder = Path(bundle_dir) / "configs" / "variants"
+    path = folder / f"{variant}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.json")))
+        raise FileNotFoundError(f"variant: {bundle_dir} has no variant {variant!r}; there are {known or 'none'}.")
+    return path
+
+
+def load_network(
+    bundle_dir: str | Path, weights: str | Path | None = None, config: ConfigParser | None = None
+) -> torch.nn.Module:
     """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
 
     Args:
         bundle_dir: the bundle's folder.
         weights: file of a bare state dict; by default the bundle's ``models/model.pt``.
+        config: as :py:func:`read_inference_config` gave it; by default read without a variant.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
-    parser = read_inference_config(bundle_dir)
+    parser = config or read_inference_config(bundle_dir)
     path = Path(weights) if weights else Path(bundle_dir) / "models" / "model.pt"
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")

@@ -17,7 +17,7 @@ import fire
 from tqdm import tqdm
 
 from fmirnet_monai import bundle as bundles
-from fmirnet_monai import data, workflow
+from fmirnet_monai import data, evaluation, workflow
 from fmirnet_monai.evaluation import before_and_after, markdown_table
 from fmirnet_monai.utils import process_rank
 
@@ -34,6 +34,7 @@ def prepare_chaos(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     min_label_area: float = 500.0,
+    partners: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -48,8 +49,9 @@ def prepare_chaos(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+        partners: pair each volume with so many others of its section; default all, 3-D only.
     """
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area)
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.find_chaos_cases(source_dir, modality)
     volumes = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
     print(data.write_pairs(volumes, output_dir, pairing, name=f"CHAOS {modality}"))
@@ -71,6 +73,7 @@ def prepare_folder(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     min_label_area: float = 500.0,
+    partners: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -91,10 +94,11 @@ def prepare_folder(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+        partners: pair each volume with so many others of its section; default all, 3-D only.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area)
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
     volumes = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
     print(data.write_pairs(volumes, output_dir, pairing, name=Path(table or source_dir or "").name))
@@ -370,6 +374,124 @@ def metrics(
     _print_values(workflow.measure_files(files, output))
 
 
+def compare(
+    *,
+    datalist: str,
+    output_dir: str,
+    methods: Sequence[str] = (
+        "identity",
+        "affine",
+        "elastix",
+        "syn",
+        "demons",
+        "optimise",
+        "fmirnet",
+        "fmirnet+refine",
+    ),
+    section: str = "test",
+    tuned: str | None = None,
+    spatial_size: int | None = None,
+    count: int | None = None,
+    bundle: str = "fmirnet_chaos",
+    models_dir: str | None = None,
+    affine: str = "off",
+    intensity: str = "bundle",
+    device: str = "auto",
+    title: str = "",
+    pictures: int = 3,
+) -> None:
+    """Run several methods on the same pairs, measure them alike and write one table and one figure.
+
+    Writes comparison.md, .csv (every case), .json and .png. Started again, it goes on where it broke off. A case that
+    fails is marked in the table. "compare tune" finds the settings of each method first; see its --help.
+
+    Args:
+        datalist: JSON datalist of pairs.
+        output_dir: folder to write.
+        methods: rows, separated by commas; p-values are against the first. There are the classical identity, affine,
+            elastix, syn, lddmm and demons, optimise (no network), and the learned fmirnet and any config of the
+            bundle's configs/variants, such as voxelmorph; with +refine behind a network, its field is refined.
+        section: section of the datalist.
+        tuned: JSON file of "compare tune", whose settings are taken.
+        spatial_size: resample both images to square voxels, so many along the longest side; by default each image's
+            own grid.
+        count: only so many pairs, spread evenly; by default all.
+        bundle: bundle whose networks and intensities are taken.
+        models_dir: folder of the training runs, NAME/model.pt for each learned method; by default the bundle's weights
+            for fmirnet.
+        affine: stage before every method but identity: off, translation, rigid or affine.
+        intensity: bundle (its own map to 0..1) or percentiles of each image.
+        device: auto, cpu, cuda, mps; of networks and optimisation.
+        title: of the table.
+        pictures: cases in the figure.
+    """
+    cases = evaluation.Cases(datalist, section, spatial_size, count)
+    context = _context(bundle, models_dir, affine, intensity, device)
+    print(evaluation.compare(cases, evaluation.parse_methods(methods, tuned), output_dir, context, title, pictures))
+
+
+def compare_tune(
+    *,
+    datalist: str,
+    output: str,
+    methods: Sequence[str] = ("elastix", "syn", "lddmm", "demons", "optimise", "fmirnet+refine"),
+    section: str = "validation",
+    spatial_size: int | None = None,
+    count: int = 40,
+    bundle: str = "fmirnet_chaos",
+    models_dir: str | None = None,
+    max_epochs: int = 3,
+    affine: str = "off",
+    intensity: str = "bundle",
+    device: str = "auto",
+) -> None:
+    """Search the settings of each method on validation pairs and store the best, for "compare --tuned".
+
+    The mean Dice decides (TRE or SSIM where there are no labels) among the settings that fold less than 1 % of the
+    cells. Started again, the search goes on where it broke off.
+
+    Args:
+        datalist: JSON datalist of pairs.
+        output: JSON file to write; it holds every trial.
+        methods: methods to tune; each has its own small grid.
+        section: section of the datalist; never the one that is compared on.
+        spatial_size: as in compare.
+        count: pairs to try on, spread evenly over the section.
+        bundle: as in compare.
+        models_dir: folder for the runs that try a network's loss weights; for +refine as in compare.
+        max_epochs: of each of those runs.
+        affine: as in compare.
+        intensity: as in compare.
+        device: as in compare.
+    """
+    cases = evaluation.Cases(datalist, section, spatial_size, count)
+    context = _context(bundle, models_dir, affine, intensity, device)
+    specs = evaluation.parse_methods(methods)
+    print(evaluation.trials_table(evaluation.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
+
+
+def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None = None) -> None:
+    """Make a whole table from raw data: prepare the pairs, tune, train and compare.
+
+    Started again, it goes on where it broke off; nothing that is done is done again.
+
+    Args:
+        study: JSON file that describes the table, such as benchmarks/table2.json.
+        source_dir: folder of the raw data sets.
+        work_dir: folder for prepared data, training runs, cases and figures.
+        results_dir: folder that also gets the table as .md, .csv and .json; no images.
+    """
+    print(evaluation.run_study(study, source_dir, work_dir, results_dir))
+
+
+def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, device: str) -> evaluation.Context:
+    if intensity not in ("bundle", "percentiles"):
+        raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
+    chosen = str(workflow.Method(device=device).torch_device())
+    return evaluation.Context(bundle, models_dir, affine, intensity, chosen)
+
+
+OWN = ""  # in a group of commands: what the group's name alone does
 COMMANDS: dict[str, Any] = {
     "register": register,
     "warp": warp,
@@ -378,6 +500,8 @@ COMMANDS: dict[str, Any] = {
     "invert": invert,
     "jacobian": jacobian,
     "metrics": metrics,
+    "compare": {OWN: compare, "tune": compare_tune},
+    "table": table,
     "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "pairs": prepare_pairs, "merge": prepare_merge},
     "download": {"chaos": download_chaos},
     "phantom": phantom,
@@ -401,8 +525,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     message = ""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     try:
-        _check_words(words)
-        fire.Fire(_checked(COMMANDS), command=words, name="fmirnet_monai")
+        command, name, options = _find_command(words)
+        _check_options(command, options)
+        tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
+        fire.Fire(tree, command=[*name, *options], name="fmirnet_monai")
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
     if message:  # printed only here, where the traceback is gone and with it any progress bar
@@ -414,20 +540,34 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _check_words(words: Sequence[str]) -> None:
+def _find_command(words: Sequence[str]) -> tuple[Any, list[str], list[str]]:
+    """The command or group of commands that the first words name, those words, and what follows them.
+
+    Raises:
+        ValueError: for a word that names none.
+    """
+    command: Any = COMMANDS
+    name, rest = [], list(words)
+    while isinstance(command, dict) and rest and rest[0] in command:
+        name.append(rest.pop(0))
+        command = command[name[-1]]
+    if isinstance(command, dict) and OWN in command:
+        command = command[OWN]
+    if isinstance(command, dict) and rest and not _asks_help(rest):
+        raise ValueError(f"unknown command {rest[0]!r}; there are {', '.join(filter(None, command))}.")
+    return command, name, rest
+
+
+def _asks_help(words: Sequence[str]) -> bool:
+    return "--help" in words or "-h" in words
+
+
+def _check_options(command: Any, rest: Sequence[str]) -> None:
     """Raise ValueError for an option or a word that the command does not know, or a required option that is not there.
 
     Fire would run the command first, and would answer with its own usage text.
     """
-    command: Any = COMMANDS
-    rest = list(words)
-    while isinstance(command, dict) and rest and rest[0] in command:
-        command = command[rest.pop(0)]
-    if "--help" in rest or "-h" in rest:
-        return
-    if isinstance(command, dict):
-        if rest:
-            raise ValueError(f"unknown command {rest[0]!r}; there are {', '.join(command)}.")
+    if isinstance(command, dict) or _asks_help(rest):
         return
     parameters = inspect.signature(command).parameters
     given = set()
@@ -457,7 +597,7 @@ def _option_name(name: str, known: list[str]) -> str:
 def _checked(commands: Any) -> Any:
     """The same commands, which check the type of each argument as its annotation says."""
     if isinstance(commands, dict):
-        return {name: _checked(command) for name, command in commands.items()}
+        return {name: _checked(command) for name, command in commands.items() if name != OWN}
     return _check_types(commands)
 
 

@@ -130,32 +130,8 @@ def register_files(
         FileNotFoundError: for a file that does not exist.
         ValueError: for one that can't be used, in one line that names it.
     """
-    images = {key: data.read_image(pair[key]) for key in ("moving", "fixed")}
-    for key, image in images.items():
-        image.meta["filename_or_obj"] = str(pair[key])
-    grids = {key: Grid.of(image) for key, image in images.items()}
-    labels: dict[str, MetaTensor] = {}
-    points: dict[str, data.Points] = {}
-    for key in ("moving", "fixed"):
-        if path := pair.get(f"{key}_label"):
-            labels[f"{key}_label"] = data.read_label(path)
-            if labels[f"{key}_label"].dim() - 1 != grids[key].dims:
-                raise ValueError(f"{path}: has {labels[f'{key}_label'].dim() - 1} axes, {pair[key]} {grids[key].dims}.")
-            data.check_label_inside(labels[f"{key}_label"], grids[key], path)
-        if path := pair.get(f"{key}_points"):
-            points[f"{key}_points"] = data.read_points(path, grids[key].dims)
-            data.check_points_inside(points[f"{key}_points"], grids[key], path)
-    if len(points) == 2 and len({len(cloud.names) for cloud in points.values()}) > 1:
-        counts = " and ".join(str(len(cloud.names)) for cloud in points.values())
-        raise ValueError(f"moving_points and fixed_points must hold the same points in the same order, got {counts}.")
-    if grids["moving"].dims != grids["fixed"].dims:
-        raise ValueError(
-            f"{pair['moving']} is {grids['moving'].dims}-D and {pair['fixed']} is {grids['fixed'].dims}-D; both must "
-            "be the same."
-        )
-    registrar = method.registrar(images["moving"], images["fixed"])
-    positions: dict[str, Any] = {name: cloud.positions for name, cloud in points.items()}
-    result = registrar.register(images["moving"], images["fixed"], **labels, **positions)
+    loaded = data.read_pair(pair)
+    result = method.registrar(loaded.moving, loaded.fixed).register(**loaded.arguments())
     with _whole_folder(Path(output_dir)) as folder:
         data.write_image(result.warped, folder / "warped.nii.gz")
         write_displacement(result.field, folder / "displacement.nii.gz")
@@ -164,10 +140,9 @@ def register_files(
             write_composite(result.affine, result.deformable, folder / "transform.h5")
         if result.warped_label is not None:
             data.write_image(result.warped_label, folder / "warped_label.nii.gz")
-        if result.warped_points is not None:
-            data.write_points(
-                data.Points(result.warped_points, points["moving_points"].names), folder / "warped_points.csv"
-            )
+        if result.warped_points is not None and loaded.moving_points is not None:
+            names = loaded.moving_points.names
+            data.write_points(data.Points(result.warped_points, names), folder / "warped_points.csv")
         if report:
             write_report(result, folder / "report.html")
         content = {

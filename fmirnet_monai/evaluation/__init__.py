@@ -1,16 +1,29 @@
 """From measured cases to tables, figures and reports."""
 
-from .figures import draw_pairs
+from .compare import Cases, compare
+from .figures import draw_comparison, draw_pairs
+from .methods import Context, MethodSpec, parse_methods
 from .page import write_report
 from .report import RegistrationReport
+from .study import run_study
 from .table import before_and_after, markdown_table, summarise, write_tables
+from .tune import trials_table, tune
 
 __all__ = [
+    "Cases",
+    "Context",
+    "MethodSpec",
     "RegistrationReport",
     "before_and_after",
+    "compare",
+    "draw_comparison",
     "draw_pairs",
     "markdown_table",
+    "parse_methods",
+    "run_study",
     "summarise",
+    "trials_table",
+    "tune",
     "write_report",
     "write_tables",
 ]

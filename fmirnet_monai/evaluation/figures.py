@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
+
+from fmirnet_monai.data import LoadedPair
+from fmirnet_monai.spatial import DisplacementField, Grid
 
 Case = dict[str, Any]
 
@@ -62,6 +67,69 @@ def draw_pairs(cases: Sequence[Case], path: str | Path) -> Path:
     figure.savefig(target, dpi=110)
     plt.close(figure)
     return target
+
+
+def draw_comparison(
+    cases: Sequence[tuple[str, LoadedPair, Callable[[Tensor], Tensor], Mapping[str, DisplacementField]]],
+    path: str | Path,
+) -> Path:
+    """Draw what several methods make of a few pairs, three rows a pair: warped image, difference, warped grid.
+
+    Contours of the labels: the fixed image's own in green, the moving or warped one in red. Volumes are shown by the
+    slice along the last axis through the middle of the fixed label.
+
+    Args:
+        cases: title, pair, map of intensities to [0, 1], and the field of each method that has one.
+        path: PNG to write.
+
+    Returns:
+        ``path``.
+    """
+    columns = list(dict.fromkeys(name for *_, fields in cases for name in fields))
+    figure = Figure(figsize=(1.9 * (len(columns) + 2), 5.7 * len(cases)), layout="constrained")
+    axes = figure.subplots(3 * len(cases), len(columns) + 2, squeeze=False)
+    for axis in axes.flat:
+        axis.set_xticks([]), axis.set_yticks([]), axis.set_frame_on(False)
+    for number, (title, pair, intensity, fields) in enumerate(cases):
+        rows = axes[3 * number : 3 * number + 3]
+        index = _slice_index(pair)
+        grid = Grid.of(pair.fixed)
+
+        def cut(tensor: Tensor, k: int | None = index) -> NDArray:
+            values = np.asarray(tensor, dtype=float)
+            return (values if k is None else values[..., k]).T
+
+        fixed = cut(intensity(pair.fixed)[0])
+        contour = None if pair.fixed_label is None else cut(pair.fixed_label[0])
+        for column, (name, field) in enumerate(
+            {"fixed": None, "moving": DisplacementField.identity(grid), **fields}.items()
+        ):
+            rows[0][column].set_title(name, fontsize=9)
+            image = fixed if field is None else cut(intensity(field.warp(pair.moving, Grid.of(pair.moving)))[0])
+            rows[0][column].imshow(image, cmap="gray", vmin=0, vmax=1)
+            _contour(rows[0][column], contour, "lime")
+            if field is None:
+                continue
+            if pair.moving_label is not None:
+                _contour(rows[0][column], cut(field.warp(pair.moving_label, mode="nearest")[0]), "red")
+            rows[1][column].imshow(fixed - image, cmap="RdBu", vmin=-1, vmax=1)
+            if name != "moving":
+                _grid(rows[2][column], np.stack([cut(component).T for component in field.ddf]))
+        rows[0][0].set_ylabel(title, fontsize=8)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=100)
+    return target
+
+
+def _slice_index(pair: LoadedPair) -> int | None:
+    """Of a volume the slice through the middle of the fixed label, or the middle one; None for a 2-D image."""
+    if pair.fixed.dim() == 3:
+        return None
+    if pair.fixed_label is None or not pair.fixed_label.any():
+        return pair.fixed.shape[-1] // 2
+    where = torch.as_tensor(pair.fixed_label)[0].nonzero()[:, 2]
+    return int(where.sort()[0][len(where) // 2])
 
 
 def _contour(axis: Axes, label: NDArray | None, colour: str) -> None:

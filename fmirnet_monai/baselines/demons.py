@@ -1,0 +1,85 @@
+"""Demons, by ITK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import itk
+from torch import Tensor
+
+from fmirnet_monai.registration.affine import image_to_itk
+from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial.itk import from_itk
+
+from .base import ClassicalRegistrar, require, require_iterations, shrink_factors
+
+FILTERS = {
+    "plain": "DemonsRegistrationFilter",
+    "symmetric": "SymmetricForcesDemonsRegistrationFilter",
+    "diffeomorphic": "DiffeomorphicDemonsRegistrationFilter",
+}
+
+
+@dataclass(kw_only=True)
+class DemonsRegistrar(ClassicalRegistrar):
+    """Demons on an image pyramid; mean squares is their measure, images of another contrast are beyond them.
+
+    Thirion, "Image matching as a diffusion process", Medical Image Analysis 1998; Vercauteren et al., "Diffeomorphic
+    demons", NeuroImage 2009. Nothing is random and each voxel is computed by itself: the same input gives the same
+    numbers, whatever the number of threads.
+
+    Args:
+        variant: ``"plain"``, ``"symmetric"`` (forces of both images) or ``"diffeomorphic"``.
+        iterations: per level, coarse to fine; each finer level has twice the resolution.
+        field_sigma: standard deviation in voxels of the Gaussian that smooths the field after each iteration.
+        update_sigma: the same for each update.
+
+    Raises:
+        ValueError: when a setting is out of its range.
+    """
+
+    GRID: ClassVar[dict[str, list[Any]]] = {
+        "variant": ["plain", "diffeomorphic"],
+        "field_sigma": [1.0, 1.5, 2.0],
+        "update_sigma": [0.0, 1.0],
+    }
+
+    name: str = "demons"
+    variant: str = "diffeomorphic"
+    iterations: tuple[int, ...] = (100, 100, 50)
+    field_sigma: float = 1.5
+    update_sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.variant in FILTERS, "variant", f"one of {tuple(FILTERS)}", self.variant)
+        require_iterations(self.iterations)
+        require(self.field_sigma >= 0, "field_sigma", "at least 0", self.field_sigma)
+        require(self.update_sigma >= 0, "update_sigma", "at least 0", self.update_sigma)
+
+    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid) -> Tensor:
+        """Run ITK's filter on its pyramid."""
+        images = image_to_itk(fixed, grid), image_to_itk(moving, grid)
+        types = type(images[0]), type(images[0]), itk.Image[itk.Vector[itk.F, grid.dims], grid.dims]
+        demons = getattr(itk, FILTERS[self.variant])[types].New()
+        demons.SetSmoothDisplacementField(self.field_sigma > 0)
+        demons.SetStandardDeviations(self.field_sigma)
+        demons.SetSmoothUpdateField(self.update_sigma > 0)
+        demons.SetUpdateFieldStandardDeviations(self.update_sigma)
+        levels = len(self.iterations)
+        pyramid = itk.MultiResolutionPDEDeformableRegistration[(*types, itk.F)].New()
+        pyramid.SetRegistrationFilter(demons)
+        pyramid.SetFixedImage(images[0])
+        pyramid.SetMovingImage(images[1])
+        pyramid.SetNumberOfLevels(levels)
+        pyramid.SetNumberOfIterations(list(self.iterations))
+        schedule = itk.Array2D[itk.UI]()
+        schedule.SetSize(levels, grid.dims)
+        for level, factors in enumerate(shrink_factors(grid, levels)):
+            for axis, factor in enumerate(factors):
+                schedule.SetElement(level, axis, factor)
+        for image_pyramid in (pyramid.GetModifiableFixedImagePyramid(), pyramid.GetModifiableMovingImagePyramid()):
+            image_pyramid.SetSchedule(schedule)
+        pyramid.Update()
+        return from_itk(pyramid.GetOutput()).ddf

@@ -1,0 +1,307 @@
+"""Methods x cases: run every method on every pair, measure alike, and write one table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.data import MetaTensor
+from scipy.stats import wilcoxon
+from torch import Tensor
+from tqdm import tqdm
+
+from fmirnet_monai import __version__
+from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
+from fmirnet_monai.registration import PairRegistrar
+from fmirnet_monai.registration.measure import field_metrics, map_metrics
+from fmirnet_monai.registration.optimise import resize
+from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.utils import write_text
+
+from .figures import draw_comparison
+from .methods import Context, MethodSpec
+from .table import COLUMNS, markdown_table, summarise
+
+logger = logging.getLogger(__name__)
+TIMING = "seconds"  # the one column that differs from run to run
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The pairs of a comparison and how they are prepared.
+
+    Attributes:
+        datalist: JSON datalist of pairs.
+        section: of the datalist.
+        spatial_size: longest side in voxels that both images are resampled to, with square or cubic voxels; None
+            registers and measures on the images' own grids.
+        count: take only so many pairs, spread evenly over the section; None takes all.
+    """
+
+    datalist: str
+    section: str = "test"
+    spatial_size: int | None = None
+    count: int | None = None
+
+    def load(self) -> list[dict[str, Any]]:
+        """The pairs as in the datalist, with a ``case`` that names each."""
+        pairs = load_pairs(self.datalist, self.section)
+        chosen = range(len(pairs))
+        if self.count is not None and self.count < len(pairs):
+            chosen = np.linspace(0, len(pairs) - 1, self.count).round().astype(int).tolist()
+        return [{**pairs[i], "case": f"{i:04d}"} for i in chosen]
+
+    def read(self, pair: Mapping[str, Any]) -> LoadedPair:
+        """Images, labels and points of a pair, resampled where asked."""
+        loaded = read_pair({key: value for key, value in pair.items() if key in PATH_KEYS})
+        return loaded if self.spatial_size is None else resample_pair(loaded, self.spatial_size)
+
+
+def resample_pair(pair: LoadedPair, size: int) -> LoadedPair:
+    """Both images, each over its own extent, with voxels of equal sides and ``size`` of them along the longest axis.
+
+    Images are smoothed where they shrink, labels take the nearest voxel; axes of one voxel stay.
+    """
+    parts: dict[str, Any] = {"moving_points": pair.moving_points, "fixed_points": pair.fixed_points}
+    for side in ("moving", "fixed"):
+        image, label = getattr(pair, side), getattr(pair, f"{side}_label")
+        grid = Grid.of(image).with_longest_side(size)
+        affine = torch.from_numpy(grid.affine)
+        values = resize(image.as_subclass(Tensor)[None], grid.shape)[0]
+        parts[side] = MetaTensor(values, affine=affine, meta={"filename_or_obj": image.meta.get("filename_or_obj")})
+        if label is not None:
+            nearest = DisplacementField.identity(grid).warp(label, mode="nearest", padding_mode="zeros")
+            parts[f"{side}_label"] = MetaTensor(nearest, affine=affine)
+    return LoadedPair(**parts)
+
+
+def compare(
+    cases: Cases,
+    methods: Sequence[MethodSpec],
+    output_dir: str | Path,
+    context: Context | None = None,
+    title: str = "",
+    pictures: int = 3,
+) -> str:
+    """Run what has not been run yet and write ``comparison.md``, ``.csv``, ``.json`` and ``comparison.png``.
+
+    Each method's cases go to ``cases/METHOD.csv`` as they are done; started again, the comparison goes on there.
+    A case that fails leaves an empty row with the reason.
+
+    Args:
+        cases: the pairs.
+        methods: rows of the table; each other row's p-values are against the first.
+        output_dir: folder to write.
+        context: what all methods share.
+        title: of the table.
+        pictures: cases in the figure, spread evenly; 0 draws none.
+
+    Returns:
+        the Markdown table.
+
+    Raises:
+        ValueError: when the folder holds cases of other settings.
+    """
+    folder = Path(output_dir)
+    context = context or Context()
+    pairs = cases.load()
+    shown = {pairs[i]["case"] for i in np.linspace(0, len(pairs) - 1, pictures + 2).round().astype(int)[1:-1]}
+    rows = {}
+    progress = tqdm(total=len(pairs) * len(methods), unit="case")
+    for spec in methods:
+        progress.set_description(spec.row)
+        rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress)
+    progress.close()
+    text = _write(folder, title, cases, methods, rows, context)
+    if shown:
+        _draw(folder, [pair for pair in pairs if pair["case"] in shown], cases, methods, context)
+    return text
+
+
+def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], DisplacementField]:
+    """The figures of one pair, timed, and the whole map."""
+    timings: dict[str, float] = {}
+    affine, deformable = registrar.estimate(loaded.moving, loaded.fixed, timings)
+    field = deformable.then_affine(affine)
+    values = map_metrics(field, intensity=registrar.intensity, **loaded.arguments())
+    return {**values, **field_metrics(deformable), TIMING: sum(timings.values())}, field
+
+
+def _run(
+    spec: MethodSpec,
+    pairs: Sequence[Mapping[str, Any]],
+    cases: Cases,
+    context: Context,
+    folder: Path,
+    shown: set[str],
+    progress: tqdm,
+) -> pd.DataFrame:
+    """The method's cases, one row each, from its CSV as far as they are there."""
+    path = folder / "cases" / f"{_slug(spec.row)}.csv"
+    setup = {"method": asdict(spec), "cases": asdict(cases), "context": asdict(context)}
+    table = _read_cases(path, setup)
+    todo = [pair for pair in pairs if pair["case"] not in table.index]
+    progress.update(len(pairs) - len(todo))
+    if not todo:
+        return table
+    registrar = None
+    for pair in todo:
+        row: dict[str, Any] = {"subject": str(pair.get("subject", "")), "error": ""}
+        try:
+            loaded = cases.read(pair)
+            if registrar is None:
+                registrar = spec.build(context, loaded.fixed.dim() - 1)
+                registrar.estimate(loaded.moving, loaded.fixed)  # the first pass warms up
+            values, field = run_case(registrar, loaded)
+            row |= values
+            if pair["case"] in shown:
+                target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(field.ddf.half(), target)
+        except (ValueError, RuntimeError, OSError) as error:
+            if registrar is None:
+                raise  # nothing can be run with these settings
+            row["error"] = " ".join(str(error).split())
+            logger.warning("%s, case %s failed: %s", spec.row, pair["case"], row["error"])
+        table = pd.concat([table, pd.DataFrame([row], index=pd.Index([pair["case"]], name="case"))])
+        write_text(path, table.to_csv(float_format="%.6g"))
+        progress.update()
+    return table
+
+
+def _read_cases(path: Path, setup: Mapping[str, Any]) -> pd.DataFrame:
+    """Cases that are done; the settings stand beside them, so that no others are mixed in."""
+    beside = path.with_suffix(".json")
+    text = json.dumps(setup, indent=1, default=str) + "\n"
+    if not path.is_file():
+        write_text(beside, text)
+        return pd.DataFrame(index=pd.Index([], name="case"))
+    if not beside.is_file() or beside.read_text() != text:
+        raise ValueError(
+            f"{path}: holds cases of other settings, see {beside.name} beside it; give another --output_dir, or "
+            "remove both files to run the method again."
+        )
+    table = pd.read_csv(path, dtype={"case": str, "subject": str, "error": str}).set_index("case")
+    return table.fillna({"error": "", "subject": ""})
+
+
+def p_values(rows: Mapping[str, pd.DataFrame], metric: str) -> dict[str, float]:
+    """Two-sided p of the paired Wilcoxon signed-rank test of each row against the first, over their common cases.
+
+    NaN where there are fewer than five common cases; 1 where all of them are equal.
+    """
+    reference, *others = rows
+    result = {}
+    for name in others:
+        both = pd.concat([rows[row].get(metric, pd.Series(dtype=float)) for row in (reference, name)], axis=1).dropna()
+        difference = both.iloc[:, 0] - both.iloc[:, 1]
+        if len(both) < 5:
+            result[name] = math.nan
+        else:
+            result[name] = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
+    return result
+
+
+def _write(
+    folder: Path,
+    title: str,
+    cases: Cases,
+    methods: Sequence[MethodSpec],
+    rows: Mapping[str, pd.DataFrame],
+    context: Context,
+) -> str:
+    measured = {name: table.drop(columns=["subject", "error"]) for name, table in rows.items()}
+    metrics = [m for m in COLUMNS if any(m in table for table in measured.values())]
+    failed = {name: int((table["error"] != "").sum()) for name, table in rows.items()}
+    subjects = {subject for table in rows.values() for subject in table["subject"]}
+    reference = next(iter(rows))
+    tested = [m for m in metrics if m != TIMING]
+    tests = {metric: p_values(measured, metric) for metric in tested}
+    environment = {name: version(name) for name in ("torch", "monai", "itk", "itk-elastix", "antspyx")}
+    environment |= {"fmirnet_monai": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    size = "each image's own grid" if cases.spatial_size is None else f"{cases.spatial_size} voxels on the longest side"
+    n = len(next(iter(rows.values())))
+    lines = [
+        *([f"# {title}", ""] if title else []),
+        f"Mean (standard deviation over pairs); n = {n} pairs of {len(subjects)} subjects, section `{cases.section}`, "
+        f"{size}; {torch.get_num_threads()} threads. "
+        + ("; ".join(f"{name}: {count} of {n} failed" for name, count in failed.items() if count) or "No case failed")
+        + ".",
+        "",
+        markdown_table(measured, metrics),
+        f"p of the paired Wilcoxon signed-rank test against {reference} (pairs of one subject are not independent):",
+        "",
+        "| | " + " | ".join(COLUMNS[m][0] for m in tested) + " |",
+        "|---" * (len(tested) + 1) + "|",
+    ]
+    lines += [
+        f"| {name} | " + " | ".join(_p(tests[metric][name]) for metric in tested) + " |"
+        for name in rows
+        if name != reference
+    ]
+    lines += ["", "Settings:", ""]
+    lines += [f"- {spec.row}: `{spec.name}` {_shown(spec.settings)}" for spec in methods]
+    lines += [f"- all: {_shown({k: v for k, v in asdict(context).items() if k != 'models_dir'})}"]
+    lines += ["", "Versions: " + ", ".join(f"{name} {number}" for name, number in environment.items()) + ".", ""]
+    text = "\n".join(lines)
+    content = {
+        "title": title,
+        "n": n,
+        "subjects": len(subjects),
+        "cases": {**asdict(cases), "datalist": Path(cases.datalist).name},
+        "environment": environment,
+        "rows": {
+            spec.row: {
+                "method": spec.name,
+                "settings": dict(spec.settings),
+                "failed": failed[spec.row],
+                "metrics": json.loads(summarise(measured[spec.row]).to_json()),
+                "p": {m: tests[m].get(spec.row) for m in tested if math.isfinite(tests[m].get(spec.row, math.nan))},
+            }
+            for spec in methods
+        },
+    }
+    write_text(folder / "comparison.json", json.dumps(content, indent=1) + "\n")
+    write_text(folder / "comparison.csv", pd.concat(rows, names=["method", "case"]).to_csv(float_format="%.6g"))
+    write_text(folder / "comparison.md", text)
+    return text
+
+
+def _shown(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items()) or "as it comes"
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def _draw(
+    folder: Path, pairs: Sequence[Mapping[str, Any]], cases: Cases, methods: Sequence[MethodSpec], context: Context
+) -> None:
+    content = []
+    for pair in pairs:
+        loaded = cases.read(pair)
+        fields = {}
+        for spec in methods:
+            file = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
+            if file.is_file():
+                ddf = torch.load(file, weights_only=True).float()
+                fields[spec.row] = DisplacementField(ddf, Grid.of(loaded.fixed))
+        content.append((f"{pair.get('subject', '')} {pair['case']}", loaded, context.scale(), fields))
+    draw_comparison(content, folder / "comparison.png")

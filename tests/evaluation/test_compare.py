@@ -1,0 +1,242 @@
+"""Comparison, tuning and whole studies on the small generated sample: what they measure, and how they go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.data import MetaTensor
+from scipy.stats import wilcoxon
+
+from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
+from fmirnet_monai.data import LoadedPair, load_pairs
+from fmirnet_monai.evaluation import Cases, Context, MethodSpec, compare, parse_methods, run_study, tune
+from fmirnet_monai.evaluation import methods as methods_module
+from fmirnet_monai.evaluation.compare import p_values, resample_pair
+from fmirnet_monai.evaluation.training import TrainingJob
+from fmirnet_monai.spatial import Grid
+
+tune_module = import_module("fmirnet_monai.evaluation.tune")  # the package's name for it is the function
+METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
+
+
+@pytest.fixture(scope="module")
+def cases(small_sample: Path) -> Cases:
+    return Cases(str(small_sample / "datalist.json"), "test", spatial_size=48, count=6)
+
+
+@pytest.fixture(scope="module")
+def table(cases: Cases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    compare(cases, parse_methods(METHODS), folder, title="All", pictures=1)
+    return folder
+
+
+def test_one_table_one_figure_every_case(table: Path) -> None:
+    content = json.loads((table / "comparison.json").read_text())
+    rows = {name: row["metrics"] for name, row in content["rows"].items()}
+    assert list(rows) == METHODS and content["n"] == 6 and content["subjects"] == 1
+    assert rows["demons"]["dice"]["mean"] > rows["identity"]["dice"]["mean"]
+    assert rows["demons"]["digital_folding"]["n"] == 6 and rows["identity"]["digital_folding"]["mean"] == 0
+    assert rows["fmirnet+refine"]["ncc"]["mean"] > rows["fmirnet"]["ncc"]["mean"] > rows["identity"]["ncc"]["mean"]
+    every = pd.read_csv(table / "comparison.csv", index_col=["method", "case"])
+    assert len(every) == 24
+    for name, row in rows.items():
+        assert every.loc[name, "dice"].mean() == pytest.approx(row["dice"]["mean"], abs=1e-5)
+        assert every.loc[name, "dice"].std() == pytest.approx(row["dice"]["sd"], abs=1e-5)
+    text = (table / "comparison.md").read_text()
+    assert text.startswith("# All\n") and "No case failed" in text and "| demons | 6 |" in text
+    assert (table / "comparison.png").stat().st_size > 20_000
+
+
+def test_p_values_are_scipys_over_common_cases() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=20), rng.normal(0.4, 1, size=20)
+    second[3] = np.nan
+    rows = {"a": pd.DataFrame({"dice": first}), "b": pd.DataFrame({"dice": second}), "c": pd.DataFrame({"dice": first})}
+    kept = ~np.isnan(second)
+    found = p_values(rows, "dice")
+    assert found == {"b": pytest.approx(wilcoxon(first[kept], second[kept]).pvalue), "c": 1.0}
+    assert np.isnan(p_values({name: table[:4] for name, table in rows.items()}, "dice")["b"])
+
+
+def test_twice_the_same_numbers_and_nothing_is_run_again(
+    table: Path, cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare(cases, parse_methods(METHODS), tmp_path, pictures=0)
+    first, second = (pd.read_csv(f / "comparison.csv").drop(columns="seconds") for f in (table, tmp_path))
+    pd.testing.assert_frame_equal(first, second)
+    monkeypatch.setattr(MethodSpec, "build", lambda *_: pytest.fail("run again"))
+    compare(cases, parse_methods(METHODS), tmp_path, pictures=0)
+
+
+def test_goes_on_after_an_interruption(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate, calls = IdentityRegistrar.estimate, []
+
+    def stop_at_the_fourth(self: IdentityRegistrar, *images: torch.Tensor) -> object:
+        calls.append(1)
+        if len(calls) == 5:  # the first one warms up
+            raise KeyboardInterrupt
+        return estimate(self, *images)
+
+    monkeypatch.setattr(IdentityRegistrar, "estimate", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        compare(cases, parse_methods(["identity"]), tmp_path, pictures=0)
+    assert len(pd.read_csv(tmp_path / "cases" / "identity.csv")) == 3
+    compare(cases, parse_methods(["identity"]), tmp_path, pictures=0)
+    assert len(pd.read_csv(tmp_path / "cases" / "identity.csv")) == 6 and len(calls) == 5 + 1 + 3
+
+
+def test_failed_case_is_marked_and_the_rest_is_done(
+    cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deform, calls = DemonsRegistrar.deform, []
+
+    def fail_once(self: DemonsRegistrar, *arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise ValueError("no way")
+        return deform(self, *arguments)
+
+    monkeypatch.setattr(DemonsRegistrar, "deform", fail_once)
+    text = compare(cases, parse_methods(["identity", "demons"]), tmp_path, pictures=0)
+    assert "demons: 1 of 6 failed" in text and "[n = 5]" in text and "no way" in caplog.text
+    row = json.loads((tmp_path / "comparison.json").read_text())["rows"]["demons"]
+    assert row["failed"] == 1 and row["metrics"]["dice"]["n"] == 5
+
+
+def test_cases_of_other_settings_are_not_mixed_in(table: Path, cases: Cases) -> None:
+    other = [MethodSpec("demons", settings={"field_sigma": 3.0})]
+    with pytest.raises(ValueError, match=r"demons\.csv: holds cases of other settings"):
+        compare(cases, other, table)
+    with pytest.raises(ValueError, match=r"identity\.csv: holds cases of other settings"):
+        compare(replace(cases, spatial_size=40), parse_methods(["identity"]), table)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("demons", {"sigma": 1}, "unexpected keyword argument 'sigma'"),
+        ("nothing", {}, "no variant 'nothing'"),
+        ("voxelmorph", {}, "needs trained weights"),
+        ("fmirnet", {"step": 0.5}, "no settings"),
+    ],
+)
+def test_wrong_methods_are_named(name: str, settings: dict, message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        MethodSpec(name, settings=settings).build(Context(), 2)
+
+
+def test_resampled_pair_keeps_its_place() -> None:
+    affine = np.diag([0.5, 0.25, 2.0, 1.0])
+    affine[:3, 3] = [10, 20, 30]
+    ramp = torch.from_numpy(Grid((40, 60, 8), affine).points()[:, 1].reshape(1, 40, 60, 8)).float()
+    image = MetaTensor(ramp, affine=torch.from_numpy(affine))
+    label = MetaTensor((ramp > 27).int(), affine=image.affine)
+    coarse = resample_pair(LoadedPair(image, image, fixed_label=label), 10)
+    grid = Grid.of(coarse.fixed)
+    assert grid.shape == (10, 8, 8) and np.allclose(grid.spacing, [2, 1.875, 2])
+    inside = grid.points()[:, 1].reshape(grid.shape)[:, 2:-2]
+    assert np.abs(coarse.fixed[0].numpy()[:, 2:-2] - inside).max() < 0.01  # millimetres, but for the smoothed border
+    assert coarse.fixed_label is not None
+    assert abs(float(coarse.fixed_label.float().mean()) - float(label.float().mean())) < 0.1
+
+
+def test_tuning_takes_the_best_trial_and_compare_takes_its_settings(
+    cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = [{"iterations": [i, i, i], "field_sigma": sigma} for i in (1, 20) for sigma in (1.0, 9.0)]
+    monkeypatch.setattr(MethodSpec, "grid", lambda spec: grid if spec.name == "demons" else [])
+    validation = replace(cases, section="validation", count=3)
+    output = tmp_path / "tuned.json"
+    found = tune(validation, parse_methods(["identity", "demons"]), output)
+    assert set(found) == {"demons"} and len(found["demons"]["trials"]) == 4
+    best = max(found["demons"]["trials"], key=lambda trial: trial["dice"])
+    assert found["demons"]["settings"] == best["settings"] == {"iterations": [20, 20, 20], "field_sigma": 1.0}
+    (spec,) = parse_methods(["demons"], output)
+    assert spec.settings == best["settings"]
+    assert spec.build(Context(), 2).iterations == (20, 20, 20)  # type: ignore[attr-defined]
+    monkeypatch.setattr(tune_module, "_try", lambda *_: pytest.fail("tried again"))
+    assert tune(validation, parse_methods(["demons"]), output) == found
+    with pytest.raises(ValueError, match="holds a search on other pairs"):
+        tune(cases, parse_methods(["demons"]), output)
+
+
+def test_settings_that_fold_lose() -> None:
+    trials = [
+        {"settings": {"a": 1}, "dice": 0.9, "digital_folding": 2.0, "failed": 0},
+        {"settings": {"a": 2}, "dice": 0.8, "digital_folding": 0.1, "failed": 0},
+        {"settings": {"a": 3}, "dice": 0.95, "digital_folding": 0.0, "failed": 1},
+    ]
+    assert tune_module._winner(trials)["settings"] == {"a": 2}
+
+
+def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way with two tiny trainings; a second run trains nothing and gives the same table."""
+    monkeypatch.setattr(methods_module, "LOSS_GRID", {"loss#weights#smoothness": [0.01]})
+    data = {
+        "prepare": [
+            ["prepare", "chaos", "--source_dir", "{source}", "--output_dir", "{work}/d", "--r", "0.3"]
+            + ["--fractions", "0.5,0.25,0.25"]
+        ],
+        "datalist": "d/datalist.json",
+        "cases": {"spatial_size": 48, "count": 4},
+        "context": {"overrides": {"network_def#channels": [2, 4]}},
+        "training": {"max_epochs": 1, "spatial_size": [48, 48]},
+    }
+    study = {
+        "title": "Tiny",
+        "data": "data.json",
+        "tuned": "tuned.json",
+        "tuning": {"methods": ["fmirnet"], "count": 2, "max_epochs": 1},
+        "methods": [{"name": "fmirnet", "label": "ours"}, {"name": "identity"}],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
+    text = run_study(*arguments)
+    assert "| ours | 4 |" in text and "loss#weights#smoothness" in text
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
+        "study.csv",
+        "study.json",
+        "study.md",
+        "tuned_tuning.md",
+    ]
+    weights = torch.load(tmp_path / "work" / "models" / "fmirnet" / "model.pt", weights_only=True)
+    assert min(tensor.shape[0] for tensor in weights.values()) == 2
+    monkeypatch.setattr(TrainingJob, "command", lambda *_: pytest.fail("trained again"))
+    assert run_study(*arguments) == text
+
+
+def test_wrong_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.json"):
+        run_study(tmp_path / "none.json", tmp_path, tmp_path)
+    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "bad.json").write_text('{"data": "data.json", "titel": "x"}')
+    with pytest.raises(ValueError, match=r"bad\.json is no study: .*titel"):
+        run_study(tmp_path / "bad.json", tmp_path, tmp_path)
+
+
+@pytest.mark.realdata
+def test_every_method_registers_a_real_pair(real_data: Path, tmp_path: Path) -> None:
+    """One slice of a heart, end-diastole to end-systole: every classical method raises the overlap."""
+    from fmirnet_monai.cli import main  # noqa: PLC0415
+
+    base, data = real_data / "acdc", tmp_path / "data"
+    main(["prepare", "pairs", "--source_dir", str(base), "--moving", "patient00*_ED.nii.gz", "--fixed",
+          "patient00*_ES.nii.gz", "--moving_label", "patient00*_ED_gt.nii.gz", "--fixed_label",
+          "patient00*_ES_gt.nii.gz", "--spatial_dims", "2", "--min_label_area", "500", "--output_dir", str(data),
+          "--fractions", "0.8,0.1,0.1"])  # fmt: skip
+    assert load_pairs(data / "datalist.json", "test")
+    cases = Cases(str(data / "datalist.json"), "test", spatial_size=96, count=1)
+    names = ["identity", "affine", "elastix", "syn", "lddmm", "demons", "optimise", "fmirnet", "fmirnet+refine"]
+    compare(cases, parse_methods(names), tmp_path / "out", Context(intensity="percentiles"), pictures=1)
+    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
+    dice = {name: row["metrics"]["dice"]["mean"] for name, row in rows.items()}
+    assert all(dice[name] > dice["identity"] + 0.05 for name in names[2:]), dice
