@@ -9,6 +9,7 @@ import itk
 from torch import Tensor
 
 from fmirnet_monai.registration.affine import image_to_itk
+from fmirnet_monai.registration.optimise import smooth
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import from_itk
 
@@ -40,9 +41,8 @@ class DemonsRegistrar(ClassicalRegistrar):
     """
 
     GRID: ClassVar[dict[str, list[Any]]] = {
-        "variant": ["plain", "diffeomorphic"],
-        "field_sigma": [1.0, 1.5, 2.0],
-        "update_sigma": [0.0, 1.0],
+        "variant": ["plain", "symmetric", "diffeomorphic"],
+        "field_sigma": [0.7, 1.0, 1.5, 2.0],
     }
 
     name: str = "demons"
@@ -67,6 +67,7 @@ class DemonsRegistrar(ClassicalRegistrar):
         demons.SetStandardDeviations(self.field_sigma)
         demons.SetSmoothUpdateField(self.update_sigma > 0)
         demons.SetUpdateFieldStandardDeviations(self.update_sigma)
+        demons.SetMaximumError(0.01)  # ITK's 0.1 cuts the Gaussians short
         levels = len(self.iterations)
         pyramid = itk.MultiResolutionPDEDeformableRegistration[(*types, itk.F)].New()
         pyramid.SetRegistrationFilter(demons)
@@ -82,4 +83,6 @@ class DemonsRegistrar(ClassicalRegistrar):
         for image_pyramid in (pyramid.GetModifiableFixedImagePyramid(), pyramid.GetModifiableMovingImagePyramid()):
             image_pyramid.SetSchedule(schedule)
         pyramid.Update()
-        return from_itk(pyramid.GetOutput()).ddf
+        ddf = from_itk(pyramid.GetOutput()).ddf
+        # the diffeomorphic filter smooths after each update, the others before it and leave the last one as it is
+        return ddf if self.variant == "diffeomorphic" else smooth(ddf[None], self.field_sigma)[0]

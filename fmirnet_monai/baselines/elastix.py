@@ -43,7 +43,7 @@ class ElastixRegistrar(ClassicalRegistrar):
 
     GRID: ClassVar[dict[str, list[Any]]] = {
         "metric": ["AdvancedMeanSquares", "AdvancedNormalizedCorrelation"],
-        "grid_spacing": [6.0, 8.0, 12.0],
+        "grid_spacing": [4.0, 6.0, 8.0, 12.0],
         "bending_weight": [0.0, 0.1],
     }
 
@@ -52,8 +52,8 @@ class ElastixRegistrar(ClassicalRegistrar):
     grid_spacing: float = 8.0
     iterations: int = 256
     levels: int = 3
-    bending_weight: float = 0.0
-    samples: int = 4096
+    bending_weight: float = 0.1
+    samples: int = 2048
     seed: int = 121212
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class ElastixRegistrar(ClassicalRegistrar):
             "ImagePyramidSchedule": tuple(str(factor) for factor in schedule),
             "MaximumNumberOfIterations": (str(self.iterations),),
             "ImageSampler": ("RandomCoordinate" if self.samples else "Full",),
-            "NumberOfSpatialSamples": (str(self.samples or 4096),),
+            "NumberOfSpatialSamples": (str(self.samples),),
             "NewSamplesEveryIteration": ("true" if self.samples else "false",),
             "RandomSeed": (str(self.seed),),
             "WriteResultImage": ("false",),

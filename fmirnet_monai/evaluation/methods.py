@@ -40,7 +40,7 @@ REFINE_STEPS = 30
 LOSS_GRID: dict[str, list[Any]] = {"loss#weights#smoothness": [0.01, 0.03, 0.1]}
 OPTIMISER_GRID: dict[str, list[Any]] = {
     "step": [0.25, 0.5],
-    "update_sigma": [1.5, 2.0, 3.0],
+    "update_sigma": [2.0, 3.0, 4.0],
     "field_sigma": [0.35, 0.7],
 }
 
@@ -83,7 +83,8 @@ class MethodSpec:
             any network's name may end in ``+refine``.
         label: of the row; by default the name.
         settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
-            (config keys to values), ``model`` (folder of the run in ``models_dir``) and those of its refinement.
+            (config keys to values), ``model`` (folder of the run in ``models_dir``) or ``weights`` (a file, or
+            ``"bundle"`` for the bundle's own), and those of its refinement.
     """
 
     name: str
@@ -97,8 +98,8 @@ class MethodSpec:
 
     @property
     def learned(self) -> bool:
-        """Whether it needs trained weights."""
-        return self.name not in CLASSICAL and self.name != OPTIMISE
+        """Whether it needs a training run."""
+        return self.name not in CLASSICAL and self.name != OPTIMISE and "weights" not in self.settings
 
     @property
     def refined(self) -> bool:
@@ -156,16 +157,10 @@ class MethodSpec:
     def _network(self, folder: Path, context: Context, common: dict[str, Any]) -> Registrar:
         if self.variant:
             variant_file(folder, self.variant)  # a misspelt method is no method without weights
-        settings = {key: value for key, value in self.settings.items() if key != "variant"}
-        overrides = {**context.overrides, **settings.pop("overrides", {})}
-        model = settings.pop("model", self.network)
-        weights = Path(context.models_dir) / model / "model.pt" if context.models_dir else None
-        if weights is None or (model == "fmirnet" and not weights.is_file()):
-            if model != "fmirnet":
-                raise FileNotFoundError(f"{self.row}: needs trained weights; give --models_dir.")
-            weights = folder / "models" / "model.pt"
-        if not weights.is_file():
-            raise FileNotFoundError(f"{self.row}: no weights {weights}; train this method first.")
+        weights = self._weights(folder, context)
+        own = ("variant", "model", "weights", "overrides")
+        settings = {key: value for key, value in self.settings.items() if key not in own}
+        overrides = {**context.overrides, **self.settings.get("overrides", {})}
         refine = 0
         if self.refined:
             refine = int(settings.pop("steps", REFINE_STEPS))
@@ -175,6 +170,20 @@ class MethodSpec:
         return Registrar.from_bundle(
             folder, refine, weights, self.variant, overrides, device=torch.device(context.device), **common
         )
+
+    def _weights(self, folder: Path, context: Context) -> Path:
+        given, model = self.settings.get("weights"), self.settings.get("model", self.network)
+        file = folder / "models" / "model.pt"
+        if given is not None:
+            file = file if given == "bundle" else Path(given)
+        elif context.models_dir is not None:
+            run = Path(context.models_dir) / model / "model.pt"
+            file = run if run.is_file() or model != "fmirnet" else file
+        elif model != "fmirnet":
+            raise FileNotFoundError(f"{self.row}: needs trained weights; give --models_dir.")
+        if not file.is_file():
+            raise FileNotFoundError(f"{self.row}: no weights {file}; train this method first.")
+        return file
 
     def grid(self) -> list[dict[str, Any]]:
         """The settings that tuning searches, one dictionary a trial; none for methods without."""
