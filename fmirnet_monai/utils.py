@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -50,6 +51,14 @@ def known_suffix(path: str | Path, known: Sequence[str]) -> str:
         if str(path).lower().endswith(suffix):
             return suffix
     raise ValueError(f"{path}: unknown suffix, expected one of {', '.join(known)}; rename or convert the file.")
+
+
+def package_version(package: str) -> str:
+    """Version of an installed package, ``not installed`` otherwise."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def reason(error: Exception) -> str:

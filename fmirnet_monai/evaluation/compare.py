@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from fmirnet_monai.registration import PairRegistrar
 from fmirnet_monai.registration.measure import field_metrics, map_metrics
 from fmirnet_monai.registration.optimise import resize
 from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import package_version, write_text
 
 from .figures import draw_comparison
 from .methods import Context, MethodSpec
@@ -157,6 +157,7 @@ def _run(
     registrar = None
     for pair in todo:
         row: dict[str, Any] = {"subject": str(pair.get("subject", "")), "error": ""}
+        loaded = None
         try:
             loaded = cases.read(pair)
             if registrar is None:
@@ -169,7 +170,7 @@ def _run(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 torch.save(field.ddf.half(), target)
         except (ValueError, RuntimeError, OSError) as error:
-            if registrar is None:
+            if loaded is not None and registrar is None:
                 raise  # nothing can be run with these settings
             row["error"] = " ".join(str(error).split())
             logger.warning("%s, case %s failed: %s", spec.row, pair["case"], row["error"])
@@ -227,14 +228,14 @@ def _write(
     reference = next(iter(rows))
     tested = [m for m in metrics if m != TIMING]
     tests = {metric: p_values(measured, metric) for metric in tested}
-    environment = {name: version(name) for name in ("torch", "monai", "itk", "itk-elastix", "antspyx")}
-    environment |= {"fmirnet_monai": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    environment = {name: package_version(name) for name in ("torch", "monai", "itk", "itk-elastix", "antspyx")}
+    environment |= {"fmirnet_monai": __version__, "Python": platform.python_version(), "machine": platform.machine()}
     size = "each image's own grid" if cases.spatial_size is None else f"{cases.spatial_size} voxels on the longest side"
     n = len(next(iter(rows.values())))
     lines = [
         *([f"# {title}", ""] if title else []),
         f"Mean (standard deviation over pairs); n = {n} pairs of {len(subjects)} subjects, section `{cases.section}`, "
-        f"{size}; {torch.get_num_threads()} threads. "
+        f"{size}; {torch.get_num_threads()} of {os.cpu_count()} cores. "
         + ("; ".join(f"{name}: {count} of {n} failed" for name, count in failed.items() if count) or "No case failed")
         + ".",
         "",

@@ -6,7 +6,6 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from fmirnet_monai import __version__
 from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import package_version, write_text
 
 from .planes import Plane, choose_planes, choose_voxel, obliqueness, png_uri, resized
 from .table import COLUMNS
@@ -163,7 +162,7 @@ def _details(r: Registration, moving: str, fixed: str) -> str:
         images[f"{kind}: {name}"] = f"{size} voxels of {spacing} mm"
     timings = {name: f"{seconds:.3f} s" for name, seconds in r.timings.items()}
     timings["total"] = f"{sum(r.timings.values()):.3f} s"
-    versions = {"fmirnet_monai": __version__, **{name: _version(name) for name in ("torch", "monai", "itk")}}
+    versions = {"fmirnet_monai": __version__, **{name: package_version(name) for name in ("torch", "monai", "itk")}}
     versions["Python"] = platform.python_version()
     tables = {"Images": images, "Settings": r.settings, "Timings": timings, "Versions": versions}
     return "".join(f"<div><h3>{title}</h3>{_table(rows)}</div>" for title, rows in tables.items())
@@ -172,13 +171,6 @@ def _details(r: Registration, moving: str, fixed: str) -> str:
 def _table(rows: Mapping[str, Any]) -> str:
     cells = (f"<tr><th>{escape(str(k))}<td class=text>{escape(str(v))}</tr>" for k, v in rows.items())
     return f"<table>{''.join(cells)}</table>"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _file_name(image: Tensor, otherwise: str) -> str:

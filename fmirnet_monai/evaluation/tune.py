@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -75,7 +76,7 @@ def tune(
     )
     spawn = multiprocessing.get_context("spawn")  # a forked process would inherit ITK's and torch's threads
     with (
-        ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn, initializer=_single_thread) as pool,
+        ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn, initializer=_start_worker) as pool,
         tqdm(total=len(trials), initial=len(trials) - len(todo), desc="tuning", unit="trial") as progress,
     ):
         running = {pool.submit(_try, spec, cases, context): spec for spec in todo}
@@ -127,7 +128,9 @@ def _stored(spec: MethodSpec) -> dict[str, Any]:
     return json.loads(json.dumps({key: value for key, value in spec.settings.items() if key != "model"}))
 
 
-def _single_thread() -> None:
+def _start_worker() -> None:
+    """One thread a trial, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     torch.set_num_threads(1)
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
 
@@ -137,12 +140,13 @@ def _try(spec: MethodSpec, cases: Cases, context: Context) -> dict[str, Any]:
     rows, errors = [], []
     registrar = None
     for pair in cases.load():
+        loaded = None
         try:
             loaded = cases.read(pair)
             registrar = registrar or spec.build(context, loaded.fixed.dim() - 1)
             rows.append(run_case(registrar, loaded)[0])
         except (ValueError, RuntimeError) as error:
-            if registrar is None:
+            if loaded is not None and registrar is None:
                 raise
             errors.append(" ".join(str(error).split()))
     means = {str(name): round(float(value), 6) for name, value in pd.DataFrame(rows).mean().items() if pd.notna(value)}

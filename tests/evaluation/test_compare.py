@@ -111,6 +111,18 @@ def test_failed_case_is_marked_and_the_rest_is_done(
     assert row["failed"] == 1 and row["metrics"]["dice"]["n"] == 5
 
 
+def test_unreadable_file_is_a_failed_case(small_sample: Path, tmp_path: Path) -> None:
+    """Even the first one; the others are done."""
+    pairs = load_pairs(small_sample / "datalist.json", "test")[:3]
+    pairs[0]["moving"] = str(tmp_path / "broken.nii.gz")
+    Path(pairs[0]["moving"]).write_bytes(b"nothing")
+    (tmp_path / "list.json").write_text(json.dumps({"test": pairs}))
+    cases = Cases(str(tmp_path / "list.json"), spatial_size=48)
+    text = compare(cases, parse_methods(["identity"]), tmp_path / "out", pictures=0)
+    assert "identity: 1 of 3 failed" in text
+    assert "can't be read as an image" in pd.read_csv(tmp_path / "out" / "comparison.csv")["error"][0]
+
+
 def test_cases_of_other_settings_are_not_mixed_in(table: Path, cases: Cases) -> None:
     other = [MethodSpec("demons", settings={"field_sigma": 3.0})]
     with pytest.raises(ValueError, match=r"demons\.csv: holds cases of other settings"):
