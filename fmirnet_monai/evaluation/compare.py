@@ -33,6 +33,7 @@ from .methods import Context, MethodSpec
 from .table import COLUMNS, markdown_table, summarise
 
 logger = logging.getLogger(__name__)
+SUBJECTS = " & "  # between the two of a pair
 TIMING = "seconds"  # the one column that differs from run to run
 
 
@@ -156,7 +157,7 @@ def _run(
         return table
     registrar = None
     for pair in todo:
-        row: dict[str, Any] = {"subject": str(pair.get("subject", "")), "error": ""}
+        row: dict[str, Any] = {"subject": SUBJECTS.join(_subjects(pair)), "error": ""}
         loaded = None
         try:
             loaded = cases.read(pair)
@@ -224,7 +225,7 @@ def _write(
     measured = {name: table.drop(columns=["subject", "error"]) for name, table in rows.items()}
     metrics = [m for m in COLUMNS if any(m in table for table in measured.values())]
     failed = {name: int((table["error"] != "").sum()) for name, table in rows.items()}
-    subjects = {subject for table in rows.values() for subject in table["subject"]}
+    subjects = {name for table in rows.values() for both in table["subject"] for name in both.split(SUBJECTS)}
     reference = next(iter(rows))
     tested = [m for m in metrics if m != TIMING]
     tests = {metric: p_values(measured, metric) for metric in tested}
@@ -278,6 +279,12 @@ def _write(
     return text
 
 
+def _subjects(pair: Mapping[str, Any]) -> list[str]:
+    """Names of the one subject of a pair, or of both."""
+    names = pair.get("subject", "")
+    return [str(name) for name in names] if isinstance(names, list) else [str(names)]
+
+
 def _shown(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items()) or "as it comes"
 
@@ -304,5 +311,5 @@ def _draw(
             if file.is_file():
                 ddf = torch.load(file, weights_only=True).float()
                 fields[spec.row] = DisplacementField(ddf, Grid.of(loaded.fixed))
-        content.append((f"{pair.get('subject', '')} {pair['case']}", loaded, context.scale(), fields))
+        content.append((f"{' to '.join(_subjects(pair))} {pair['case']}", loaded, context.scale(), fields))
     draw_comparison(content, folder / "comparison.png")
