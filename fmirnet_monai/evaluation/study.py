@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fmirnet_monai.utils import write_text
+
 from .compare import Cases, compare
 from .methods import Context, MethodSpec, read_tuned
 from .training import train_networks
@@ -108,8 +110,7 @@ def run_study(
             found = tune(validation, specs, tuned, context, {**study.training, **epochs})
             if results_dir:
                 target = Path(results_dir) / f"{tuned.stem}_tuning.md"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(trials_table(found))
+                write_text(target, f"# Tuning, {study.title}\n\n{trials_table(found)}")
         settings = read_tuned(tuned)
     methods = [_method(row, settings) for row in study.methods]
     jobs = {
