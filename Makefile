@@ -6,7 +6,7 @@ BUNDLE := bundles/fmirnet_chaos
 
 DATA ?= ../shared/data
 WORK ?= work/tables
-TABLES := table1 table2 table4 table5 table6
+TABLES := table2 table4 table5 table1 table1_camus table6 table6_btcv
 
 .PHONY: help install train test tables lint format clean
 

@@ -399,6 +399,7 @@ def compare(
     device: str = "auto",
     title: str = "",
     pictures: int = 3,
+    memory: bool = False,
 ) -> None:
     """Run several methods on the same pairs, measure them alike and write one table and one figure.
 
@@ -424,10 +425,12 @@ def compare(
         device: auto, cpu, cuda, mps; of networks and optimisation.
         title: of the table.
         pictures: cases in the figure.
+        memory: measure each method's peak memory too, on its first case, which takes some seconds a method.
     """
     cases = evaluation.Cases(datalist, section, spatial_size, count)
     context = _context(bundle, models_dir, affine, intensity, device)
-    print(evaluation.compare(cases, evaluation.parse_methods(methods, tuned), output_dir, context, title, pictures))
+    specs = evaluation.parse_methods(methods, tuned)
+    print(evaluation.compare(cases, specs, output_dir, context, title, pictures, memory))
 
 
 def compare_tune(

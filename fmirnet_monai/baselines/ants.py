@@ -123,8 +123,7 @@ class TimeVaryingRegistrar(AntsRegistrar):
 
     GRID: ClassVar[dict[str, list[Any]]] = {
         "gradient_step": [0.5, 1.0],
-        "flow_sigma": [1.5, 3.0],
-        "total_sigma": [0.0, 0.5],
+        "flow_sigma": [1.0, 1.5, 3.0],
     }
 
     name: str = "LDDMM"

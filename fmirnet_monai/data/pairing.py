@@ -83,12 +83,11 @@ def split_counts(total: int, fractions: Sequence[float]) -> list[int]:
     """Whole numbers that share ``total`` in the given fractions; none with a fraction stays empty if it can be helped.
 
     Raises:
-        ValueError: unless there are three fractions >= 0 that sum to 1 and the first is positive.
+        ValueError: unless there are three fractions >= 0 that sum to 1.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
-            "fractions must be three numbers (training, validation, test) that sum to 1, the first above 0, "
-            f"got {tuple(fractions)}."
+            f"fractions must be three numbers (training, validation, test) that sum to 1, got {tuple(fractions)}."
         )
     exact = np.array(fractions) * total
     counts = np.floor(exact).astype(int)

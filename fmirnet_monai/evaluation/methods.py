@@ -83,8 +83,8 @@ class MethodSpec:
             any network's name may end in ``+refine``.
         label: of the row; by default the name.
         settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
-            (config keys to values), ``model`` (folder of the run in ``models_dir``) or ``weights`` (a file, or
-            ``"bundle"`` for the bundle's own), and those of its refinement.
+            (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), and those
+            of its refinement.
     """
 
     name: str
@@ -112,6 +112,13 @@ class MethodSpec:
         return self.name.removesuffix(REFINED)
 
     @property
+    def model(self) -> str:
+        """Folder of its run in ``models_dir``: setting ``model``, or the network's name and its tuned loss weights."""
+        overrides = self.settings.get("overrides", {})
+        parts = [self.network, *(f"{overrides[key]:g}" for key in LOSS_GRID if key in overrides)]
+        return self.settings.get("model", "_".join(parts))
+
+    @property
     def variant(self) -> str | None:
         """The network's config in ``configs/variants``, None for the bundle's own."""
         default = None if self.network == "fmirnet" else self.network
@@ -127,7 +134,7 @@ class MethodSpec:
         """
         if context.models_dir is None:
             raise ValueError(f"{self.row}: has to be trained; give --models_dir for its run.")
-        folder = Path(context.models_dir) / self.settings.get("model", self.network)
+        folder = Path(context.models_dir) / self.model
         overrides = {**context.overrides, **common, **self.settings.get("overrides", {})}
         return TrainingJob(folder, datalist, context.bundle, self.variant, overrides)
 
@@ -172,7 +179,7 @@ class MethodSpec:
         )
 
     def _weights(self, folder: Path, context: Context) -> Path:
-        given, model = self.settings.get("weights"), self.settings.get("model", self.network)
+        given, model = self.settings.get("weights"), self.model
         file = folder / "models" / "model.pt"
         if given is not None:
             file = file if given == "bundle" else Path(given)

@@ -39,9 +39,12 @@ class Study:
         cases: further fields of :py:class:`Cases`.
         context: further fields of :py:class:`Context`.
         models: folder of the training runs, below the working folder; studies of one data set share it.
-        training: config overrides that all networks share.
+        training_datalist: of the pairs that the networks learn from, below the working folder, if not ``datalist``.
+        training: config overrides that all networks share, in tuning too: the winner's run is the one compared.
         tuned: JSON file of tuned settings beside ``file``; made where it is not there.
-        tuning: ``methods`` to tune, ``count`` of pairs, ``max_epochs`` of a trial run.
+        borrowed: JSON files of settings tuned on other pairs, for the methods that are not tuned on these.
+        tuning: ``methods`` to tune, each a name or the fields of :py:class:`MethodSpec` with settings that are not
+            searched; ``count`` of pairs.
     """
 
     file: Path
@@ -52,8 +55,10 @@ class Study:
     cases: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
     models: str = "models"
+    training_datalist: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     tuned: str | None = None
+    borrowed: Sequence[str] = ()
     tuning: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -101,24 +106,24 @@ def run_study(
     context = replace(Context(**study.context), models_dir=str(work / study.models))
     cases = Cases(datalist, **study.cases)
     settings: dict[str, dict[str, Any]] = {}
+    for name in study.borrowed:
+        settings |= read_tuned(study.file.parent / name)
     if study.tuned:
         tuned = study.file.parent / study.tuned
         if study.tuning:
-            specs = [MethodSpec(name) for name in study.tuning["methods"]]
-            epochs = {"max_epochs": study.tuning.get("max_epochs", 3)}
+            specs = [MethodSpec(**({"name": row} if isinstance(row, str) else row)) for row in study.tuning["methods"]]
             validation = replace(cases, section="validation", count=study.tuning.get("count", 40))
-            found = tune(validation, specs, tuned, context, {**study.training, **epochs})
+            found = tune(validation, specs, tuned, context, study.training)
             if results_dir:
                 target = Path(results_dir) / f"{tuned.stem}_tuning.md"
                 write_text(target, f"# Tuning, {study.title}\n\n{trials_table(found)}")
-        settings = read_tuned(tuned)
+        settings |= read_tuned(tuned)
     methods = [_method(row, settings) for row in study.methods]
-    jobs = {
-        job.output_dir: job for spec in methods if spec.learned for job in [spec.job(datalist, context, study.training)]
-    }
-    train_networks(list(jobs.values()))
+    learnt_from = str(work / (study.training_datalist or study.datalist))
+    jobs = [spec.job(learnt_from, context, study.training) for spec in methods if spec.learned]
+    train_networks(list({job.output_dir: job for job in jobs}.values()))
     folder = work / study.file.stem
-    text = compare(cases, methods, folder, context, study.title)
+    text = compare(cases, methods, folder, context, study.title, memory=True)
     if results_dir:
         for suffix in (".md", ".csv", ".json"):
             Path(results_dir).mkdir(parents=True, exist_ok=True)

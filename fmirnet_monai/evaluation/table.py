@@ -27,6 +27,7 @@ COLUMNS = {
     "digital_folding": ("Digital folding (%)", 3),
     "sd_log_jacobian": ("SDlogJ", 3),
     "seconds": ("Seconds", 4),
+    "memory": ("Peak memory (MiB)", 1),
 }
 
 

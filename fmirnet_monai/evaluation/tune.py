@@ -48,7 +48,7 @@ def tune(
         output: JSON file to write.
         context: what all methods share.
         training: config overrides of the runs that try a network's loss weights, such as ``{"max_epochs": 3}``; each
-            trial is trained in a folder ``tune_…`` of the context's ``models_dir``.
+            has a folder of the context's ``models_dir``, where ``compare`` finds the winner's.
         workers: trials at a time, by default one per core.
 
     Returns:
@@ -100,14 +100,9 @@ def tune(
 
 
 def _trials(spec: MethodSpec) -> list[MethodSpec]:
-    """The method with each of the settings of its grid; each trial of a network has a run of its own."""
-    found = []
-    for settings in spec.grid():
-        own = dict(settings)
-        if "overrides" in settings:
-            own["model"] = "_".join(["tune", spec.name, *(f"{value:g}" for value in settings["overrides"].values())])
-        found.append(replace(spec, settings={**spec.settings, **own}))
-    return found
+    """The method with each of the settings of its grid; what it has set already is not searched."""
+    trials = [replace(spec, settings={**settings, **spec.settings}) for settings in spec.grid()]
+    return list({json.dumps(_stored(trial)): trial for trial in trials}.values())
 
 
 def trials_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
@@ -125,7 +120,7 @@ def trials_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _stored(spec: MethodSpec) -> dict[str, Any]:
     """A trial's settings as JSON gives them back."""
-    return json.loads(json.dumps({key: value for key, value in spec.settings.items() if key != "model"}))
+    return json.loads(json.dumps(dict(spec.settings)))
 
 
 def _start_worker() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fmirnet_monai.data import LoadedPair, load_pairs
 from fmirnet_monai.evaluation import Cases, Context, MethodSpec, compare, parse_methods, run_study, tune
 from fmirnet_monai.evaluation import methods as methods_module
 from fmirnet_monai.evaluation.compare import p_values, resample_pair
+from fmirnet_monai.evaluation.memory import peak_memory
 from fmirnet_monai.evaluation.training import TrainingJob
 from fmirnet_monai.spatial import Grid
 
@@ -180,6 +182,16 @@ def test_tuning_takes_the_best_trial_and_compare_takes_its_settings(
         tune(cases, parse_methods(["demons"]), output)
 
 
+def allocate(mebibytes: int) -> partial:
+    return partial(np.ones, mebibytes * 2**20, np.uint8)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system doesn't tell a process's peak memory")
+def test_peak_memory_is_that_of_the_work_alone() -> None:
+    assert peak_memory(partial(allocate, 200)) == pytest.approx(200, abs=5)
+    assert peak_memory(partial(allocate, 0)) < 5
+
+
 def test_settings_that_fold_lose() -> None:
     trials = [
         {"settings": {"a": 1}, "dice": 0.9, "digital_folding": 2.0, "failed": 0},
@@ -206,21 +218,21 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
         "title": "Tiny",
         "data": "data.json",
         "tuned": "tuned.json",
-        "tuning": {"methods": ["fmirnet"], "count": 2, "max_epochs": 1},
+        "tuning": {"methods": ["fmirnet"], "count": 2},
         "methods": [{"name": "fmirnet", "label": "ours"}, {"name": "identity"}],
     }
     (tmp_path / "data.json").write_text(json.dumps(data))
     (tmp_path / "study.json").write_text(json.dumps(study))
     arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
     text = run_study(*arguments)
-    assert "| ours | 4 |" in text and "loss#weights#smoothness" in text
+    assert "| ours | 4 |" in text and "Peak memory (MiB)" in text and "loss#weights#smoothness" in text
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
         "study.csv",
         "study.json",
         "study.md",
         "tuned_tuning.md",
     ]
-    weights = torch.load(tmp_path / "work" / "models" / "fmirnet" / "model.pt", weights_only=True)
+    weights = torch.load(tmp_path / "work" / "models" / "fmirnet_0.01" / "model.pt", weights_only=True)
     assert min(tensor.shape[0] for tensor in weights.values()) == 2
     monkeypatch.setattr(TrainingJob, "command", lambda *_: pytest.fail("trained again"))
     assert run_study(*arguments) == text
