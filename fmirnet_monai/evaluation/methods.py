@@ -37,7 +37,7 @@ OPTIMISE = "optimise"
 REFINED = "+refine"
 REFINE_STEPS = 30
 # what tuning searches: weights of a network's loss; settings of direct optimisation and of refinement
-LOSS_GRID: dict[str, list[Any]] = {"loss#weights#smoothness": [0.01, 0.03, 0.1]}
+LOSS_GRID: dict[str, list[Any]] = {"loss#weights#smoothness": [0.01, 0.05]}
 OPTIMISER_GRID: dict[str, list[Any]] = {
     "step": [0.25, 0.5],
     "update_sigma": [2.0, 3.0, 4.0],
