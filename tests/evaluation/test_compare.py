@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from scipy.stats import wilcoxon
 
@@ -22,8 +23,11 @@ from fmirnet_monai.evaluation import methods as methods_module
 from fmirnet_monai.evaluation.compare import p_values, resample_pair
 from fmirnet_monai.evaluation.memory import peak_memory
 from fmirnet_monai.evaluation.training import TrainingJob
+from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.utils import save_checkpoint
 
+BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
 tune_module = import_module("fmirnet_monai.evaluation.tune")  # the package's name for it is the function
 METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
 
@@ -247,20 +251,53 @@ def test_wrong_study_is_named(tmp_path: Path) -> None:
         run_study(tmp_path / "bad.json", tmp_path, tmp_path)
 
 
-@pytest.mark.realdata
-def test_every_method_registers_a_real_pair(real_data: Path, tmp_path: Path) -> None:
-    """One slice of a heart, end-diastole to end-systole: every classical method raises the overlap."""
+@pytest.fixture(scope="module")
+def hearts(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Datalist of real heart slices, end-diastole to end-systole."""
     from fmirnet_monai.cli import main  # noqa: PLC0415
 
-    base, data = real_data / "acdc", tmp_path / "data"
+    base, data = real_data / "acdc", tmp_path_factory.mktemp("hearts")
     main(["prepare", "pairs", "--source_dir", str(base), "--moving", "patient00*_ED.nii.gz", "--fixed",
           "patient00*_ES.nii.gz", "--moving_label", "patient00*_ED_gt.nii.gz", "--fixed_label",
           "patient00*_ES_gt.nii.gz", "--spatial_dims", "2", "--min_label_area", "500", "--output_dir", str(data),
           "--fractions", "0.8,0.1,0.1"])  # fmt: skip
-    assert load_pairs(data / "datalist.json", "test")
-    cases = Cases(str(data / "datalist.json"), "test", spatial_size=96, count=1)
+    return data / "datalist.json"
+
+
+def overlaps(folder: Path) -> dict[str, float]:
+    rows = json.loads((folder / "comparison.json").read_text())["rows"]
+    return {name: row["metrics"]["dice"]["mean"] for name, row in rows.items()}
+
+
+@pytest.mark.realdata
+def test_every_classical_method_registers_a_real_pair(hearts: Path, tmp_path: Path) -> None:
     names = ["identity", "affine", "elastix", "syn", "lddmm", "demons", "optimise", "fmirnet", "fmirnet+refine"]
-    compare(cases, parse_methods(names), tmp_path / "out", Context(intensity="percentiles"), pictures=1)
-    rows = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
-    dice = {name: row["metrics"]["dice"]["mean"] for name, row in rows.items()}
+    cases = Cases(str(hearts), "test", spatial_size=96, count=1)
+    compare(cases, parse_methods(names), tmp_path, Context(intensity="percentiles"), pictures=1)
+    dice = overlaps(tmp_path)
     assert all(dice[name] > dice["identity"] + 0.05 for name in names[2:]), dice
+
+
+@pytest.mark.realdata
+def test_every_network_registers_a_real_pair_once_it_has_learnt_it(hearts: Path, tmp_path: Path) -> None:
+    """Each network of the bundle's variants, trained on one pair for some steps, is compared on that pair."""
+    cases = Cases(str(hearts), "test", spatial_size=64, count=1)
+    loaded = cases.read(cases.load()[0])
+    pair = percentiles()(torch.cat([loaded.moving, loaded.fixed]).as_tensor())[None]
+    names = sorted(file.stem for file in (BUNDLE / "configs" / "variants").glob("*.json"))
+    for name in names:
+        config = ConfigParser()
+        config.read_config([BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "variants" / f"{name}.json"])
+        network, loss = (config.get_parsed_content(key) for key in ("network_def", "loss"))
+        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss(network(pair), pair).backward()
+            optimizer.step()
+        save_checkpoint(tmp_path / "models" / name / "model.pt", network.state_dict())
+    context = Context(intensity="percentiles", models_dir=str(tmp_path / "models"))
+    overrides = {"overrides": {"spatial_size": [64, 64]}}
+    specs = [MethodSpec("identity"), *(MethodSpec(name, settings=overrides) for name in names)]
+    compare(cases, specs, tmp_path / "out", context, pictures=0)
+    dice = overlaps(tmp_path / "out")
+    assert all(dice[name] > dice["identity"] + 0.05 for name in names), dice
