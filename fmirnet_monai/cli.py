@@ -35,6 +35,7 @@ def prepare_chaos(
     seed: int = 0,
     min_label_area: float = 500.0,
     partners: int | None = None,
+    volumes: bool = False,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -50,11 +51,12 @@ def prepare_chaos(
         seed: of the split.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
+        volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
     """
     pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.find_chaos_cases(source_dir, modality)
-    volumes = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
-    print(data.write_pairs(volumes, output_dir, pairing, name=f"CHAOS {modality}"))
+    read = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
+    print(data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
 
 
 def prepare_folder(
@@ -74,6 +76,7 @@ def prepare_folder(
     seed: int = 0,
     min_label_area: float = 500.0,
     partners: int | None = None,
+    volumes: bool = False,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -95,13 +98,14 @@ def prepare_folder(
         seed: of the split.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
+        volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
     pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
-    volumes = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
-    print(data.write_pairs(volumes, output_dir, pairing, name=Path(table or source_dir or "").name))
+    read = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
+    print(data.write_pairs(read, output_dir, pairing, volumes, name=Path(table or source_dir or "").name))
 
 
 def prepare_pairs(
@@ -279,6 +283,47 @@ def register(
     print(f"method: {result.settings['method']}, {result.settings['intensity']}")
     _print_values(result.metrics)
     print(output_dir)
+
+
+def propagate(
+    *,
+    image: str,
+    label: str,
+    output: str,
+    confidence: str | None = None,
+    axis: int | None = None,
+    slices: Sequence[int] | None = None,
+    label_ids: Sequence[int] | None = None,
+    bundle: str | None = None,
+    refine: int = 30,
+    intensity: str = "auto",
+    device: str = "auto",
+) -> None:
+    """Label a whole volume from a few annotated slices.
+
+    Each slice between two annotated ones is labelled from both: they are registered to it, and their outlines are
+    warped and blended by nearness and by how well the registration fits. Annotated slices stay as they are; slices
+    beyond the outermost annotated ones have no neighbour on one side and are left empty.
+
+    Args:
+        image: volume.
+        label: label map on the image's grid, drawn on a few slices and 0 elsewhere; several labels at once.
+        output: label map to write.
+        confidence: map to write of the estimated probability that a voxel's label is right; by default beside the
+            output, with _confidence in its name.
+        axis: array axis along which slices were annotated, 0, 1 or 2; by default found from the label.
+        slices: indices of the annotated slices, where some of them are rightly empty; by default those with a label.
+        label_ids: labels to propagate; default all.
+        bundle: name or folder of a registration bundle, such as fmirnet_chaos; by default none, direct optimisation,
+            which is slower and needs no training.
+        refine: steps of refinement of a bundle's field, 0 for none.
+        intensity: auto, bundle (its own window), percentiles (of the volume), or a window such as -125,275.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    method = workflow.Method(bundle, refine=refine, intensity=intensity, device=device)
+    result = workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence)
+    print(result.annotation.describe(result.label.shape[result.annotation.axis + 1]))
+    print(output)
 
 
 def warp(
@@ -497,6 +542,7 @@ def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, d
 OWN = ""  # in a group of commands: what the group's name alone does
 COMMANDS: dict[str, Any] = {
     "register": register,
+    "propagate": propagate,
     "warp": warp,
     "warp_points": warp_points,
     "compose": compose,

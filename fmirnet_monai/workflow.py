@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,100 +17,16 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from monai.data import MetaTensor
-from monai.transforms import ScaleIntensityRange
 from tqdm import tqdm
 
 from fmirnet_monai import data
-from fmirnet_monai.bundle import find_bundle, read_inference_config
 from fmirnet_monai.evaluation import write_report
-from fmirnet_monai.registration import Registrar, Registration
+from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import TRANSFORMS, read_transform, write_composite, write_displacement
-from fmirnet_monai.utils import best_device, process_rank, write_text
-
-BUNDLE_2D = "fmirnet_chaos"
-THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
-
-
-@dataclass(frozen=True)
-class Method:
-    """How pairs are to be registered; see the arguments of the command ``register``."""
-
-    bundle: str | None = None
-    affine: str = "off"
-    refine: int = 30
-    slices: bool | None = None
-    intensity: str = "auto"
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.refine < 0:
-            raise ValueError(f"refine must be at least 0, got {self.refine}.")
-        window(self.intensity)
-        try:
-            torch.zeros(1, device=self.torch_device())
-        except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
-            raise ValueError(f"device: {self.device!r} is not there; give auto or cpu.") from error
-
-    def torch_device(self) -> torch.device:
-        """The device named, or the best there is."""
-        return best_device() if self.device == "auto" else torch.device(self.device)
-
-    def registrar(self, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
-        """The Registrar for this pair: without a named bundle, the weights of its dimension or direct optimisation."""
-        thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
-        flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
-        bundle = self.bundle or (BUNDLE_2D if flat else "none")
-        options: dict[str, Any] = {
-            "affine": self.affine,
-            "device": self.torch_device(),
-            "progress": True,
-        }
-        if bundle == "none":
-            scale, said = choose_intensity(self.intensity, None, moving, fixed)
-            options |= {"spatial_dims": 2 if flat else 3, "intensity": scale, "settings": {"intensity": said}}
-            return Registrar(**options)
-        folder = find_bundle(bundle)
-        config = read_inference_config(folder)
-        own = config.get("window")
-        scale, said = choose_intensity(self.intensity, own, moving, fixed)
-        return Registrar.from_bundle(
-            folder, self.refine, **options, intensity=scale, settings={"bundle": str(folder), "intensity": said}
-        )
-
-
-def window(intensity: str) -> tuple[float, float] | None:
-    """The bounds of ``LOW,HIGH``, or None for a name; ValueError for anything else."""
-    if intensity in ("auto", "bundle", "percentiles"):
-        return None
-    try:
-        low, high = (float(part) for part in intensity.strip("()[]").split(","))
-    except ValueError:
-        low = high = math.nan
-    if not low < high:
-        raise ValueError(f"intensity must be auto, bundle, percentiles or LOW,HIGH with LOW < HIGH, got {intensity!r}.")
-    return low, high
-
-
-def choose_intensity(
-    intensity: str, own: Sequence[float] | None, moving: MetaTensor, fixed: MetaTensor
-) -> tuple[Any, str]:
-    """The map to [0, 1] and what to call it.
-
-    ``auto`` takes the bundle's own window where both images reach beyond both its ends, as CT in Hounsfield units
-    does, and each image's percentiles otherwise.
-    """
-    bounds = window(intensity)
-    if intensity == "bundle" and own is None:
-        raise ValueError("intensity: the bundle has no window of its own; give percentiles or LOW,HIGH.")
-    absolute = own is not None and all(image.min() <= own[0] and image.max() >= own[1] for image in (moving, fixed))
-    if own is not None and (intensity == "bundle" or (intensity == "auto" and absolute)):
-        bounds = (float(own[0]), float(own[1]))
-    if bounds is None:
-        return percentiles(), "percentiles 0.5 to 99.5 of each image"
-    return ScaleIntensityRange(*bounds, 0.0, 1.0, clip=True), f"window {bounds[0]:g} to {bounds[1]:g}"
+from fmirnet_monai.utils import known_suffix, process_rank, write_text
 
 
 def register_files(
@@ -198,6 +113,47 @@ def register_datalist(
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     return table
+
+
+def propagate_file(
+    image: str,
+    label: str,
+    output: str,
+    method: Method,
+    axis: int | None = None,
+    slices: Sequence[int] | None = None,
+    label_ids: Sequence[int] | None = None,
+    confidence: str | None = None,
+) -> Propagation:
+    """Label the slices between annotated ones and write the whole label and its confidence, see ``propagate``.
+
+    Raises:
+        FileNotFoundError: for a file that does not exist.
+        ValueError: for one that can't be used, or annotated slices that nothing can be done with.
+    """
+    suffix = known_suffix(output, data.WRITTEN_IMAGES)
+    beside = confidence or f"{str(output)[: -len(suffix)]}_confidence{suffix}"
+    known_suffix(beside, data.WRITTEN_IMAGES)
+    volume, sparse = data.read_image(image), data.read_label(label)
+    if not Grid.of(volume).matches(Grid.of(sparse), tolerance=0.1):
+        raise ValueError(
+            f"{label}: lies on another grid, {tuple(sparse.shape[1:])} voxels, than {image}, "
+            f"{tuple(volume.shape[1:])}; resample it onto the image by nearest neighbour."
+        )
+    if label_ids is not None:
+        found = [int(i) for i in torch.as_tensor(sparse).unique() if i != 0]
+        if unknown := [i for i in label_ids if i not in found]:
+            raise ValueError(f"label_ids: {label} has no label {unknown[0]}; it holds {', '.join(map(str, found))}.")
+        sparse[~torch.isin(sparse, torch.tensor(label_ids))] = 0
+    try:
+        annotation = Annotation.find(sparse, axis, slices)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+    scaled, registrar = method.slice_registrar(volume)
+    result = propagate(scaled, sparse, annotation, registrar, progress=True)
+    data.write_image(result.label, output, Grid.of(volume))
+    data.write_image(result.confidence, beside, Grid.of(volume))
+    return result
 
 
 def warp_file(image: str, transform: str, output: str, reference: str | None, interpolation: str) -> Path:

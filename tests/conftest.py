@@ -50,6 +50,15 @@ def small_sample(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder
 
 
+@pytest.fixture(scope="session")
+def joint_sample(raw_phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same volumes for joint training: every slice, and the whole volumes."""
+    folder = tmp_path_factory.mktemp("joint_sample")
+    pairing = Pairing(r=0.2, min_label_area=0.0, fractions=(0.5, 0.25, 0.25))
+    write_pairs(map(read_chaos_case, find_chaos_cases(raw_phantom)), folder, pairing, keep_volumes=True)
+    return folder
+
+
 def _write_series(
     folder: Path,
     image: NDArray[np.integer],

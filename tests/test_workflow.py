@@ -1,6 +1,7 @@
 """The commands on files: what they write, what they refuse, and that nothing half-written stays."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from monai.data import MetaTensor
 
 from fmirnet_monai.cli import main
-from fmirnet_monai.data import Points, read_image, read_points, write_image, write_points
+from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
 from fmirnet_monai.registration.optimise import smooth
 from fmirnet_monai.spatial.itk import read_displacement
 
@@ -156,3 +157,75 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert pd.Series([error]).str.contains(message).all()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.nii.gz", "off.csv", "v.nii.gz"]
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A volume with a moving ball of two labels, and its label on three slices only."""
+    folder = tmp_path_factory.mktemp("volume")
+    x, y, z = torch.meshgrid(torch.arange(48.0), torch.arange(40.0), torch.arange(9.0), indexing="ij")
+    distance = ((x - 18 - z) ** 2 + (y - 20) ** 2).sqrt()
+    label = torch.where(distance < 6, 5, torch.where(distance < 11, 2, 0)).int()
+    image = 200 * torch.sigmoid(11 - distance) + 300 * torch.sigmoid(6 - distance) + x
+    affine = torch.diag(torch.tensor([-1.5, 1.5, 5.0, 1.0], dtype=torch.double))
+    sparse = label.clone()
+    sparse[..., [1, 2, 3, 5, 6, 7]] = 0
+    tensors = {"image": image, "label": label, "sparse": sparse}
+    return {
+        name: write_image(MetaTensor(tensor[None], affine=affine), folder / f"{name}.nii.gz")
+        for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("bundle", ["none", "fmirnet_chaos"])
+def test_propagate_labels_the_slices_between(
+    volume: dict[str, Path], tmp_path: Path, bundle: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["--image", str(volume["image"]), "--label", str(volume["sparse"])]
+    main(["propagate", *files, "--output", str(tmp_path / "full.nii.gz"), "--bundle", bundle])
+    said = capsys.readouterr().out
+    assert "annotated along axis 2: 0, 4, 8\n" in said and str(tmp_path / "full.nii.gz") in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full.nii.gz", "full_confidence.nii.gz"]
+    found, truth = read_label(tmp_path / "full.nii.gz"), read_label(volume["label"])
+    np.testing.assert_allclose(found.affine, truth.affine)
+    for value in (2, 5):
+        a, b = found == value, truth == value
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.93
+    confidence = read_image(tmp_path / "full_confidence.nii.gz")
+    assert confidence.min() >= 0.3 and confidence.max() <= 1 and (confidence[..., [0, 4, 8]] == 1).all()
+
+
+def test_propagate_takes_the_labels_that_are_named(volume: dict[str, Path], tmp_path: Path) -> None:
+    files = ["--image", str(volume["image"]), "--label", str(volume["sparse"]), "--output", str(tmp_path / "full.mha")]
+    main(["propagate", *files, "--label_ids", "5", "--confidence", str(tmp_path / "sure.nrrd")])
+    assert set(read_label(tmp_path / "full.mha").unique().tolist()) == {0, 5} and (tmp_path / "sure.nrrd").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "whole"}, r"label\.nii\.gz: no slice is left between the annotated ones"),
+        ({"label": "other"}, r"other\.nii\.gz: lies on another grid, \(48, 40, 8\) voxels"),
+        ({"label": "empty"}, r"empty\.nii\.gz: all of it is background"),
+        ({"label_ids": "5,9"}, r"has no label 9; it holds 2, 5"),
+        ({"slices": "0,4"}, r"8 along axis 2 carry labels but are not among"),
+        ({"output": "full.jpg"}, "unknown suffix"),
+    ],
+)
+def test_propagate_refuses_what_cannot_work(
+    volume: dict[str, Path], tmp_path: Path, options: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse = read_label(volume["sparse"])
+    if options.get("label") == "whole":
+        options = {"label": str(volume["label"])}
+    elif options.get("label") == "other":
+        options = {"label": str(write_image(sparse[..., :8], tmp_path.parent / "other.nii.gz"))}
+    elif options.get("label") == "empty":
+        options = {"label": str(write_image(sparse * 0, tmp_path.parent / "empty.nii.gz"))}
+    words = {"image": volume["image"], "label": volume["sparse"], "output": tmp_path / "full.nii.gz", **options}
+    if "output" in options:
+        words["output"] = tmp_path / options["output"]
+    with pytest.raises(SystemExit):
+        main(["propagate", *(word for name, value in words.items() for word in (f"--{name}", str(value)))])
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())

@@ -1,10 +1,10 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
 from .chaos import find_chaos_cases, read_chaos_case
-from .datalist import PATH_KEYS, common_folder, load_pairs, merge_datalists
+from .datalist import PATH_KEYS, common_folder, load_pairs, load_slices, load_volumes, merge_datalists
 from .download import download_chaos
 from .folder import find_folder_cases, read_case_table, read_folder_case
-from .images import check_label_inside, read_image, read_label, write_image
+from .images import WRITTEN_IMAGES, check_label_inside, read_image, read_label, write_image
 from .named import match_pairs, read_pair_table, write_named_pairs
 from .pair import LoadedPair, read_pair
 from .pairing import Pairing, slice_groups, split_pairs
@@ -16,6 +16,7 @@ from .volume import Volume, check_finite
 
 __all__ = [
     "PATH_KEYS",
+    "WRITTEN_IMAGES",
     "LoadedPair",
     "Pairing",
     "Points",
@@ -29,6 +30,8 @@ __all__ = [
     "find_chaos_cases",
     "find_folder_cases",
     "load_pairs",
+    "load_slices",
+    "load_volumes",
     "match_pairs",
     "merge_datalists",
     "phantom_volume",

@@ -13,6 +13,7 @@ from fmirnet_monai.utils import write_text
 from .pairing import SECTIONS, Pair
 
 PATH_KEYS = ("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points")
+VOLUMES = "volumes"
 
 
 def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> list[Pair]:
@@ -46,9 +47,66 @@ def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> l
     return located
 
 
-def common_folder(pairs: Sequence[Pair]) -> str:
-    """The folder that holds all fixed images, the root of the folders that results are saved in."""
-    return os.path.dirname(os.path.commonpath([os.path.abspath(pair["fixed"]) for pair in pairs]))
+def load_slices(datalist: str | Path, section: str, annotated_only: bool = False) -> list[Pair]:
+    """Single images with their labels, each image of the section's pairs once.
+
+    Args:
+        datalist: JSON file of pairs.
+        section: ``"training"``, ``"validation"`` or ``"test"``.
+        annotated_only: only the moving images, which stand for those that a person has labelled.
+
+    Returns:
+        items ``{"image", "label", "subject"}`` with absolute paths.
+
+    Raises:
+        FileNotFoundError: see :py:func:`load_pairs`.
+        ValueError: see :py:func:`load_pairs`; or when a pair has no label.
+    """
+    items: dict[str, Pair] = {}
+    for pair in load_pairs(datalist, section):
+        for side in ("moving", "fixed")[: 1 if annotated_only else 2]:
+            if f"{side}_label" not in pair:
+                raise ValueError(f"{datalist}: a pair of {section!r} has no {side}_label, which segmentation needs.")
+            label = pair[f"{side}_label"]
+            items[pair[side]] = {"image": pair[side], "label": label, "subject": pair.get("subject", "")}
+    return list(items.values())
+
+
+def load_volumes(datalist: str | Path, section: str, labelled: bool = True, must_hold: bool = True) -> list[Pair]:
+    """Whole volumes of a section, which ``prepare`` writes with ``--volumes``.
+
+    Args:
+        datalist: JSON file with the entry ``volumes``, sections of items ``{"image", "label"?, "subject"}``.
+        section: ``"training"``, ``"validation"`` or ``"test"``.
+        labelled: each must have a label.
+        must_hold: the section must not be empty.
+
+    Returns:
+        the items with absolute paths.
+
+    Raises:
+        FileNotFoundError: when the datalist, or a file it names, does not exist.
+        ValueError: when it has no such volumes, or one has no label.
+    """
+    path = Path(datalist).absolute()
+    volumes = read_datalist(path).get(VOLUMES, {}).get(section, [])
+    if not volumes and must_hold:
+        raise ValueError(f"{path}: has no volumes in the section {section!r}; prepare the data with --volumes.")
+    located = []
+    for volume in volumes:
+        files = {key: str(path.parent / volume[key]) for key in ("image", "label") if key in volume}
+        for file in files.values():
+            if not Path(file).exists():
+                raise FileNotFoundError(f"{path}: names a file that does not exist: {file}; prepare the data again.")
+        if labelled and "label" not in files:
+            raise ValueError(f"{path}: the volume of {volume['subject']} has no label.")
+        located.append({**volume, **files})
+    return located
+
+
+def common_folder(items: Sequence[Pair], key: str = "fixed") -> str:
+    """The folder that holds the images ``key`` of all items, the root of the folders that results are saved in."""
+    return os.path.dirname(os.path.commonpath([os.path.abspath(item[key]) for item in items]))
 
 
 def read_datalist(path: Path) -> dict[str, Any]:
@@ -90,6 +148,7 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
     if target.exists():
         raise FileExistsError(f"output: {target} exists; give another name or remove it.")
     sections: dict[str, list[Pair]] = {section: [] for section in SECTIONS}
+    volumes: dict[str, list[Pair]] = {section: [] for section in SECTIONS}
     section_of: dict[str, str] = {}
     merged = [Path(datalist) for datalist in datalists]
     for path in merged:
@@ -103,7 +162,15 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
                             f"{path}: subject {subject} is in {section!r} here and in {section_of[str(subject)]!r} "
                             "elsewhere; prepare all with --split subject and the same --seed."
                         )
-                moved = {k: os.path.relpath(path.parent / pair[k], target.parent) for k in PATH_KEYS if k in pair}
-                sections[section].append({**pair, **moved})
-    write_datalist(target, sections, name="merged", sources=[os.path.relpath(p, target.parent) for p in merged])
+                sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
+            for volume in content.get(VOLUMES, {}).get(section, []):
+                volumes[section].append(_moved(volume, ("image", "label"), path.parent, target.parent))
+    sources = [os.path.relpath(path, target.parent) for path in merged]
+    extra = {VOLUMES: volumes} if any(volumes.values()) else {}
+    write_datalist(target, sections, name="merged", sources=sources, **extra)
     return target
+
+
+def _moved(item: Pair, keys: Sequence[str], old: Path, new: Path) -> Pair:
+    """The item with paths relative to another folder."""
+    return {**item, **{key: os.path.relpath(old / item[key], new) for key in keys if key in item}}

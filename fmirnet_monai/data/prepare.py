@@ -11,12 +11,14 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from .datalist import write_datalist
+from .datalist import VOLUMES, write_datalist
 from .pairing import Pair, Pairing, limit_partners, slice_groups, split_pairs, volume_pairs
 from .volume import Volume
 
 
-def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pairing, **properties: Any) -> Path:
+def write_pairs(
+    volumes: Iterable[Volume], output_dir: str | Path, pairing: Pairing, keep_volumes: bool = False, **properties: Any
+) -> Path:
     """Write the images of all pairs as NIfTI and, when all of them are there, ``datalist.json``.
 
     All volumes are first brought to the axis order left, posterior, superior, so that slices of any source lie alike.
@@ -25,6 +27,8 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
         volumes: read one at a time.
         output_dir: folder to write; must not hold a datalist yet.
         pairing: how pairs are made and divided.
+        keep_volumes: write the whole volumes beside the slices too, and name them in the datalist's ``volumes``, each
+            in the section of its slices; see :py:func:`load_volumes`.
         properties: further entries of the datalist (name, source, …).
 
     Returns:
@@ -32,8 +36,11 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
 
     Raises:
         FileExistsError: when the folder holds a datalist already.
-        ValueError: when no pair comes of the volumes, or two have one name.
+        ValueError: when no pair comes of the volumes, two have one name, or volumes can't be kept because they belong
+            to no section.
     """
+    if keep_volumes and (pairing.spatial_dims != 2 or pairing.split != "subject"):
+        raise ValueError("volumes: are kept beside slices (--spatial_dims 2) that are divided by --split subject.")
     folder = Path(output_dir).expanduser()
     datalist = refuse_existing(folder)
     pairs: list[Pair] = []
@@ -42,8 +49,10 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
         if volume.subject in items:
             raise ValueError(f"subject {volume.subject} comes twice; each volume needs a name of its own.")
         if pairing.spatial_dims == 2:
-            items[volume.subject] = {}
-            pairs += _write_slices(volume, folder, pairing)
+            cut = _write_slices(volume, folder, pairing)
+            pairs += cut
+            kept = keep_volumes and bool(cut)
+            items[volume.subject] = write_item(folder, f"volumes/{volume.subject}", volume) if kept else {}
         else:
             items[volume.subject] = write_item(folder, f"volumes/{volume.subject}", volume)
     if pairing.spatial_dims == 3:
@@ -63,6 +72,10 @@ def write_pairs(volumes: Iterable[Volume], output_dir: str | Path, pairing: Pair
             f"no pair is left of {len(items)} volumes with {pairing}: every pair crosses two sections; add volumes, or "
             "change --fractions or --split."
         )
+    if keep_volumes:
+        subjects = {name: dict.fromkeys(pair["subject"] for pair in part) for name, part in sections.items()}
+        whole = {name: [{**items[s], "subject": s} for s in members] for name, members in subjects.items()}
+        properties[VOLUMES] = whole
     write_datalist(datalist, sections, **properties, **asdict(pairing))
     return datalist
 

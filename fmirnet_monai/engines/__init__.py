@@ -1,6 +1,6 @@
-"""What MONAI's Ignite engines need to train and evaluate registration networks."""
+"""What MONAI's Ignite engines need to train and evaluate registration and joint networks."""
 
-from .batch import loss_terms, prepare_pair_batch
+from .batch import loss_terms, prepare_joint_batch, prepare_pair_batch
 from .handlers import (
     EarlyStopping,
     EpochSeed,
@@ -9,7 +9,14 @@ from .handlers import (
     TrainingCheckpoint,
     handlers_of_this_process,
 )
-from .metrics import evaluation_metrics, folding_metrics, key_metric, validation_metrics
+from .metrics import (
+    evaluation_metrics,
+    folding_metrics,
+    key_metric,
+    segmentation_key_metric,
+    segmentation_metrics,
+    validation_metrics,
+)
 
 __all__ = [
     "EarlyStopping",
@@ -22,6 +29,9 @@ __all__ = [
     "handlers_of_this_process",
     "key_metric",
     "loss_terms",
+    "prepare_joint_batch",
     "prepare_pair_batch",
+    "segmentation_key_metric",
+    "segmentation_metrics",
     "validation_metrics",
 ]

@@ -1,4 +1,4 @@
-"""What goes into a registration network in MONAI's supervised engines, and what comes out for the logs."""
+"""What goes into registration and joint networks in MONAI's supervised engines, and what comes out for the logs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from fmirnet_monai.losses import RegistrationLoss
+from torch import Tensor, nn
 
 
 def prepare_pair_batch(
@@ -31,6 +29,26 @@ def prepare_pair_batch(
     return pair, pair
 
 
-def loss_terms(loss: RegistrationLoss) -> Callable[[list[dict[str, Any]]], dict[str, float]]:
-    """Output transform for a statistics handler of the trainer: the loss and each of its unweighted terms."""
-    return lambda output: {"loss": float(output[0]["loss"]), **loss.values}
+def prepare_joint_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What joint registration and segmentation learns from: the pair, and the moving image's label.
+
+    Args:
+        batchdata: with ``"image"`` ``(B, 2 C, *spatial)``, the moving image first, and ``"label"``
+            ``(B, 1, *spatial)`` of the moving image.
+        device: where to put it.
+        non_blocking: see :py:meth:`torch.Tensor.to`.
+        kwargs: further arguments of :py:meth:`torch.Tensor.to`.
+
+    Returns:
+        the pair, and the target ``(pair, label)``.
+    """
+    pair, _ = prepare_pair_batch(batchdata, device, non_blocking, **kwargs)
+    label = torch.as_tensor(batchdata["label"]).to(device=device, non_blocking=non_blocking, **kwargs)
+    return pair, (pair, label.as_tensor() if hasattr(label, "as_tensor") else label)
+
+
+def loss_terms(loss: nn.Module) -> Callable[[list[dict[str, Any]]], dict[str, float]]:
+    """Output transform for a statistics handler of the trainer: the loss and, where it has ``values``, its terms."""
+    return lambda output: {"loss": float(output[0]["loss"]), **getattr(loss, "values", {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai.handlers import IgniteMetricHandler, from_engine
+from monai.handlers import ConfusionMatrix, IgniteMetricHandler, from_engine
 from monai.metrics import (
     CumulativeIterationMetric,
     DiceMetric,
@@ -50,15 +50,39 @@ def evaluation_metrics(labels: bool) -> Handlers:
             handlers[prefix + name] = _on_images(metric, image)
         if labels:
             handlers[prefix + "dice"] = _dice(label)
-            for name, surface in {
-                "hd": SurfaceDistanceInMM(compute_hausdorff_distance),
-                "hd95": SurfaceDistanceInMM(compute_hausdorff_distance, percentile=95),
-                "assd": SurfaceDistanceInMM(compute_average_surface_distance, symmetric=True),
-            }.items():
+            for name, surface in _surfaces().items():
                 handlers[prefix + name] = IgniteMetricHandler(
                     surface, output_transform=from_engine([label, "target_label"])
                 )
     return {**handlers, **folding_metrics()}
+
+
+def segmentation_key_metric() -> Handlers:
+    """Dice of all voxels of all slices together, so that a false spot in an empty slice counts."""
+    output = from_engine(["pred", "label"])
+    return {
+        "dice": ConfusionMatrix(
+            include_background=False, metric_name="f1 score", reduction="sum", output_transform=output
+        )
+    }
+
+
+def segmentation_metrics() -> Handlers:
+    """Dice, and HD, HD95 and ASSD in mm, of each volume; the mean over its labels."""
+    output = from_engine(["pred", "label"])
+    dice = DiceMetric(include_background=False, ignore_empty=True)
+    return {
+        "dice": IgniteMetricHandler(dice, output_transform=output),
+        **{name: IgniteMetricHandler(metric, output_transform=output) for name, metric in _surfaces().items()},
+    }
+
+
+def _surfaces() -> dict[str, SurfaceDistanceInMM]:
+    return {
+        "hd": SurfaceDistanceInMM(compute_hausdorff_distance),
+        "hd95": SurfaceDistanceInMM(compute_hausdorff_distance, percentile=95),
+        "assd": SurfaceDistanceInMM(compute_average_surface_distance, symmetric=True),
+    }
 
 
 def _on_images(metric: CumulativeIterationMetric, image: str) -> IgniteMetricHandler:

@@ -1,10 +1,10 @@
 """From measured cases to tables, figures and reports."""
 
 from .compare import Cases, compare
-from .figures import draw_comparison, draw_pairs
+from .figures import draw_comparison, draw_pairs, draw_segmentations
 from .methods import Context, MethodSpec, parse_methods
 from .page import write_report
-from .report import RegistrationReport
+from .report import RegistrationReport, SegmentationReport
 from .study import run_study
 from .table import before_and_after, markdown_table, summarise, write_tables
 from .tune import trials_table, tune
@@ -14,10 +14,12 @@ __all__ = [
     "Context",
     "MethodSpec",
     "RegistrationReport",
+    "SegmentationReport",
     "before_and_after",
     "compare",
     "draw_comparison",
     "draw_pairs",
+    "draw_segmentations",
     "markdown_table",
     "parse_methods",
     "run_study",

@@ -122,6 +122,40 @@ def draw_comparison(
     return target
 
 
+def draw_segmentations(cases: Sequence[Case], path: str | Path, columns: int = 5) -> Path:
+    """Draw volumes, one a row, by slices spread over the labelled ones: the label in green, what was found in red.
+
+    Args:
+        cases: each with ``image``, ``label`` and ``found`` ``(X, Y, Z)``, and ``title``.
+        path: PNG to write.
+        columns: slices of each.
+
+    Returns:
+        ``path``.
+    """
+    figure = Figure(figsize=(2.6 * columns, 2.75 * len(cases)), layout="constrained")
+    axes = figure.subplots(len(cases), columns, squeeze=False)
+    for row, case in zip(axes, cases, strict=True):
+        image = np.asarray(case["image"], dtype=float)
+        low, high = np.percentile(image, (1, 99))
+        labelled = np.flatnonzero((case["label"] > 0).any((0, 1)))
+        first, last = (labelled[0], labelled[-1]) if len(labelled) else (0, image.shape[2] - 1)
+        chosen = np.linspace(first, last, columns + 2).round().astype(int)[1:-1]
+        for axis, index in zip(row, chosen, strict=True):
+            axis.set_xticks([]), axis.set_yticks([])
+            axis.imshow(image[..., index].T, cmap="gray", vmin=low, vmax=high)
+            for key, colour in (("label", "lime"), ("found", "red")):
+                part = case[key][..., index].T
+                for value in np.unique(part[part > 0]):
+                    _contour(axis, part == value, colour)
+            axis.set_title(f"slice {index}", fontsize=8)
+        row[0].set_ylabel(case["title"], fontsize=8)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(target, dpi=110)
+    return target
+
+
 def _slice_index(pair: LoadedPair) -> int | None:
     """Of a volume the slice through the middle of the fixed label, or the middle one; None for a 2-D image."""
     if pair.fixed.dim() == 3:

@@ -1,9 +1,11 @@
-"""The end of a run: a table before and after registration, one file of all cases, a picture of a few."""
+"""The end of a run: a table, one file of all cases, a picture of a few."""
 
 from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +15,50 @@ import torch
 from ignite.engine import Events
 from monai.engines import Workflow
 from monai.engines.utils import IterationEvents
+from monai.transforms import LoadImage
 
-from .figures import draw_pairs
+from fmirnet_monai.data import write_image
+from fmirnet_monai.spatial import Grid
+
+from .figures import draw_pairs, draw_segmentations
 from .table import before_and_after, write_tables
 
 logger = logging.getLogger(__name__)
 
 
-class RegistrationReport:
+class Report(ABC):
     """Ignite handler that writes and prints what an evaluator measured.
 
-    Into ``output_dir`` go ``summary.md``, ``summary.json``, ``cases.csv`` and ``pairs.png``. The evaluator's metrics
-    are those of :py:func:`fmirnet_monai.engines.evaluation_metrics`; its data loader must have batches of one pair.
+    Into ``output_dir`` go ``summary.md``, ``summary.json``, ``cases.csv`` and a picture. The evaluator's data loader
+    must have batches of one case.
 
     Args:
         output_dir: folder to write.
-        num_pictures: pairs in the picture, spread evenly over the cases.
+        num_pictures: cases in the picture, spread evenly.
     """
 
     def __init__(self, output_dir: str | Path, num_pictures: int = 4) -> None:
         self.output_dir = Path(output_dir)
         self.num_pictures = num_pictures
+
+    @abstractmethod
+    def name(self, batch: Mapping[str, Any]) -> str:
+        """What a case is called."""
+
+    @abstractmethod
+    def picture(self, batch: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        """What :py:meth:`draw` needs of a case, in numpy."""
+
+    def keep(self, batch: Mapping[str, Any], output: Mapping[str, Any]) -> None:  # noqa: B027 - most keep nothing
+        """Write what is worth keeping of a case."""
+
+    @abstractmethod
+    def draw(self) -> None:
+        """Draw ``self.pictures``."""
+
+    @abstractmethod
+    def rows(self, cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Rows of the table."""
 
     def attach(self, engine: Workflow) -> None:
         """Attach to the evaluator, after its metrics."""
@@ -46,7 +71,7 @@ class RegistrationReport:
     def _started(self, engine: Workflow) -> None:
         self._seconds: list[float] = []
         self._names: list[str] = []
-        self._pictures: list[dict[str, Any]] = []
+        self.pictures: list[dict[str, Any]] = []
         count = min(self.num_pictures, engine.state.epoch_length)
         self._pictured = set(np.linspace(0, engine.state.epoch_length - 1, count + 2).round().astype(int)[1:-1])
 
@@ -65,21 +90,10 @@ class RegistrationReport:
 
     def _keep_picture(self, engine: Workflow) -> None:
         batch, output = engine.state.batch[0], engine.state.output[0]
-        files = (Path(str(batch[key].meta["filename_or_obj"])).name for key in ("moving", "fixed"))
-        name = " ".join([str(batch.get("subject", "")), *files])
-        self._names.append(name.replace(".nii.gz", ""))
+        self._names.append(self.name(batch))
+        self.keep(batch, output)
         if engine.state.iteration - 1 in self._pictured:
-            case: dict[str, Any] = {"title": self._names[-1], "ddf": output["pred"].cpu().numpy()}
-            for key, source in (("moving", batch), ("fixed", batch), ("warped", output)):
-                case[key] = source[key][0].cpu().numpy()
-            for key, source in (
-                ("moving_label", "source_label"),
-                ("fixed_label", "target_label"),
-                ("warped_label",) * 2,
-            ):
-                if source in output:  # one-hot; the picture shows all labels as one region
-                    case[key] = output[source][1:].amax(0).cpu().numpy()
-            self._pictures.append(case)
+            self.pictures.append({"title": self._names[-1], **self.picture(batch, output)})
 
     def _write(self, engine: Workflow) -> None:
         details = {
@@ -89,8 +103,73 @@ class RegistrationReport:
         seconds = np.array(self._seconds)
         seconds[:1] = np.nan  # the first pass warms up
         cases = pd.DataFrame({**details, "seconds": seconds}, index=self._names)
-        table = write_tables(self.output_dir, before_and_after(cases))
+        table = write_tables(self.output_dir, self.rows(cases))
         print(f"\n{table}", flush=True)
-        if self._pictures:
-            draw_pairs(self._pictures, self.output_dir / "pairs.png")
+        if self.pictures:
+            self.draw()
         logger.info("table, cases and picture written to %s", self.output_dir)
+
+
+class RegistrationReport(Report):
+    """Report of pairs before and after registration, pictured in ``pairs.png``.
+
+    The evaluator's metrics are those of :py:func:`fmirnet_monai.engines.evaluation_metrics`.
+    """
+
+    def name(self, batch: Mapping[str, Any]) -> str:
+        """Subject and files."""
+        files = (Path(str(batch[key].meta["filename_or_obj"])).name for key in ("moving", "fixed"))
+        return " ".join([str(batch.get("subject", "")), *files]).replace(".nii.gz", "")
+
+    def picture(self, batch: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        """Images, field and labels; all labels are shown as one region."""
+        case: dict[str, Any] = {"ddf": output["pred"].cpu().numpy()}
+        for key, source in (("moving", batch), ("fixed", batch), ("warped", output)):
+            case[key] = source[key][0].cpu().numpy()
+        for key, one_hot in (
+            ("moving_label", "source_label"),
+            ("fixed_label", "target_label"),
+            ("warped_label", "warped_label"),
+        ):
+            if one_hot in output:
+                case[key] = output[one_hot][1:].amax(0).cpu().numpy()
+        return case
+
+    def draw(self) -> None:
+        """See :py:func:`draw_pairs`."""
+        draw_pairs(self.pictures, self.output_dir / "pairs.png")
+
+    def rows(self, cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Before and after."""
+        return before_and_after(cases)
+
+
+class SegmentationReport(Report):
+    """Report of segmented volumes, pictured in ``volumes.png``, each written as ``SUBJECT.nii.gz`` too.
+
+    The evaluator's metrics are those of :py:func:`fmirnet_monai.engines.segmentation_metrics`, prediction and label
+    one-hot on the volume's own grid under ``pred`` and ``label``.
+    """
+
+    def name(self, batch: Mapping[str, Any]) -> str:
+        """The subject, or the file."""
+        return str(batch.get("subject") or Path(str(batch["image"].meta["filename_or_obj"])).name)
+
+    def keep(self, batch: Mapping[str, Any], output: Mapping[str, Any]) -> None:
+        """Write the labels that were found, on the volume's own grid."""
+        found = output["pred"].argmax(0, keepdim=True).int().cpu()
+        write_image(found, self.output_dir / f"{self.name(batch)}.nii.gz", Grid.of(output["pred"]))
+
+    def picture(self, batch: Mapping[str, Any], output: Mapping[str, Any]) -> dict[str, Any]:
+        """The volume as the file has it, with both labels."""
+        image = LoadImage(image_only=True, ensure_channel_first=True)(batch["image"].meta["filename_or_obj"])
+        labels = {key: output[name].argmax(0).cpu().numpy() for key, name in (("label", "label"), ("found", "pred"))}
+        return {"image": np.asarray(image[0]), **labels}
+
+    def draw(self) -> None:
+        """See :py:func:`draw_segmentations`."""
+        draw_segmentations(self.pictures, self.output_dir / "volumes.png")
+
+    def rows(self, cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """One row."""
+        return {"segmentation": cases}

@@ -7,15 +7,20 @@ import logging
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fmirnet_monai.data import load_volumes
+from fmirnet_monai.data.pairing import SECTIONS
 from fmirnet_monai.utils import write_text
 
 from .compare import Cases, compare
 from .methods import Context, MethodSpec, read_tuned
+from .propagation import PropagationMethod, compare_propagation
+from .segmentation import SegmentationMethod, compare_segmentation
 from .training import train_networks
 from .tune import trials_table, tune
 
@@ -23,46 +28,28 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(ABC):
     """A JSON file in ``benchmarks`` that says how a table is made.
 
-    Its entry ``data`` names another JSON file beside it, with the fields that all studies of one data set share.
+    Its entry ``kind`` says what is compared, registration where there is none. Its entry ``data`` names another JSON
+    file beside it, with the fields that all studies of one data set share.
 
     Attributes:
         file: the JSON file.
         title: of the table.
+        methods: rows of the table.
         prepare: commands of this package that write the data, as lists of words; ``{source}`` stands for the folder of
             the raw data sets, ``{work}`` for that of the results. One whose ``--output_dir`` (or ``--output``) exists
             is left out.
-        datalist: of the pairs, below the working folder.
-        methods: rows, each the fields of :py:class:`MethodSpec`; the first is the one others are tested against.
-        cases: further fields of :py:class:`Cases`.
-        context: further fields of :py:class:`Context`.
-        models: folder of the training runs, below the working folder; studies of one data set share it.
-        training_datalist: of the pairs that the networks learn from, below the working folder, if not ``datalist``.
-        training: config overrides that all networks share, in tuning too: the winner's run is the one compared.
-        tuned: JSON file of tuned settings beside ``file``; made where it is not there.
-        borrowed: JSON files of settings tuned on other pairs, for the methods that are not tuned on these.
-        tuning: ``methods`` to tune, each a name or the fields of :py:class:`MethodSpec` with settings that are not
-            searched; ``count`` of pairs.
     """
 
     file: Path
     title: str
-    datalist: str
     methods: Sequence[Mapping[str, Any]]
     prepare: Sequence[Sequence[str]] = ()
-    cases: Mapping[str, Any] = field(default_factory=dict)
-    context: Mapping[str, Any] = field(default_factory=dict)
-    models: str = "models"
-    training_datalist: str | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
-    tuned: str | None = None
-    borrowed: Sequence[str] = ()
-    tuning: Mapping[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def read(cls, path: str | Path) -> Study:
+    @staticmethod
+    def read(path: str | Path) -> Study:
         """Read a study.
 
         Raises:
@@ -74,10 +61,131 @@ class Study:
             raise FileNotFoundError(f"study: no such file: {path}.")
         try:
             content = json.loads(file.read_text())
-            data = json.loads((file.parent / content.pop("data")).read_text())
-            return cls(file, **{**data, **content})
+            shared = json.loads((file.parent / content.pop("data")).read_text()) if "data" in content else {}
+            return KINDS[content.pop("kind", "registration")](file, **{**shared, **content})
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise ValueError(f"study: {path} is no study: {error}.") from error
+
+    @abstractmethod
+    def make(self, work: Path, results: Path | None) -> str:
+        """Do what is left to do and write ``comparison.md``, ``.csv`` and ``.json`` into :py:meth:`folder`.
+
+        Args:
+            work: folder of all studies.
+            results: folder that gets what else is worth keeping.
+
+        Returns:
+            the Markdown table.
+        """
+
+    def folder(self, work: Path) -> Path:
+        """This study's own folder."""
+        return work / self.file.stem
+
+
+@dataclass(frozen=True)
+class RegistrationStudy(Study):
+    """Methods of registration on pairs; ``methods`` are the fields of :py:class:`MethodSpec`, the first the reference.
+
+    Attributes:
+        datalist: of the pairs, below the working folder.
+        cases: further fields of :py:class:`Cases`.
+        context: further fields of :py:class:`Context`.
+        models: folder of the training runs, below the working folder; studies of one data set share it.
+        training_datalist: of the pairs that the networks learn from, below the working folder, if not ``datalist``.
+        training: config overrides that all networks share, in tuning too: the winner's run is the one compared.
+        tuned: JSON file of tuned settings beside ``file``; made where it is not there.
+        borrowed: JSON files of settings tuned on other pairs, for the methods that are not tuned on these.
+        tuning: ``methods`` to tune, each a name or the fields of :py:class:`MethodSpec` with settings that are not
+            searched; ``count`` of pairs.
+    """
+
+    datalist: str = "datalist.json"
+    cases: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    models: str = "models"
+    training_datalist: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    tuned: str | None = None
+    borrowed: Sequence[str] = ()
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, work: Path, results: Path | None) -> str:
+        """Tune, train and compare, see :py:meth:`Study.make`."""
+        context = replace(Context(**self.context), models_dir=str(work / self.models))
+        cases = Cases(str(work / self.datalist), **self.cases)
+        settings: dict[str, dict[str, Any]] = {}
+        for name in self.borrowed:
+            settings |= read_tuned(self.file.parent / name)
+        if self.tuned:
+            tuned = self.file.parent / self.tuned
+            if self.tuning:
+                rows = [{"name": row} if isinstance(row, str) else row for row in self.tuning["methods"]]
+                validation = replace(cases, section="validation", count=self.tuning.get("count", 40))
+                found = tune(validation, [MethodSpec(**row) for row in rows], tuned, context, self.training)
+                if results:
+                    target = results / f"{tuned.stem}_tuning.md"
+                    write_text(target, f"# Tuning, {self.title}\n\n{trials_table(found)}")
+            settings |= read_tuned(tuned)
+        methods = [_method(row, settings) for row in self.methods]
+        learnt_from = str(work / (self.training_datalist or self.datalist))
+        jobs = [spec.job(learnt_from, context, self.training) for spec in methods if spec.learned]
+        train_networks(list({job.output_dir: job for job in jobs}.values()))
+        return compare(cases, methods, self.folder(work), context, self.title, memory=True)
+
+
+@dataclass(frozen=True)
+class PropagationStudy(Study):
+    """Label propagation through volumes; ``methods`` are the fields of :py:class:`PropagationMethod`.
+
+    Attributes:
+        volumes: sets of the table: ``set`` (its name), ``datalist`` with volumes, below the working folder, and the
+            ``subjects`` to take, by default all of its ``section``.
+        every: numbers k: every k-th slice is annotated.
+    """
+
+    volumes: Sequence[Mapping[str, Any]] = ()
+    every: Sequence[int] = (5, 10, 15)
+
+    def make(self, work: Path, results: Path | None) -> str:
+        """Compare, see :py:meth:`Study.make`."""
+        chosen = []
+        for group in self.volumes:
+            sections = [group["section"]] if "section" in group else SECTIONS
+            for section in sections:
+                for volume in load_volumes(work / group["datalist"], section, must_hold=False):
+                    if volume["subject"] in group.get("subjects", [volume["subject"]]):
+                        chosen.append({**volume, "set": group["set"]})
+        methods = [PropagationMethod(**row) for row in self.methods]
+        return compare_propagation(chosen, methods, self.folder(work), self.every, self.title)
+
+
+@dataclass(frozen=True)
+class SegmentationStudy(Study):
+    """Joint registration and segmentation; ``methods`` are the fields of :py:class:`SegmentationMethod`.
+
+    Attributes:
+        models: folder of the training runs, below the working folder; studies of one data set share it.
+        training: config overrides that all rows share.
+        section: of the volumes that are segmented.
+    """
+
+    models: str = "models"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    section: str = "test"
+
+    def make(self, work: Path, results: Path | None) -> str:
+        """Train and segment, see :py:meth:`Study.make`."""
+        methods = [SegmentationMethod(**row) for row in self.methods]
+        folder = self.folder(work)
+        return compare_segmentation(methods, work, work / self.models, folder, self.training, self.title, self.section)
+
+
+KINDS: dict[str, type[Study]] = {
+    "registration": RegistrationStudy,
+    "propagation": PropagationStudy,
+    "segmentation": SegmentationStudy,
+}
 
 
 def run_study(
@@ -98,36 +206,15 @@ def run_study(
         FileNotFoundError: when the study or its data do not exist.
         ValueError: when a step fails; the message names the command.
     """
-    study, work = Study.read(path), Path(work_dir)
+    study, work, results = Study.read(path), Path(work_dir), Path(results_dir) if results_dir else None
     if not Path(source_dir).is_dir():
         raise FileNotFoundError(f"source_dir: no such folder: {source_dir}; give the folder of the raw data sets.")
     _prepare(study, Path(source_dir), work)
-    datalist = str(work / study.datalist)
-    context = replace(Context(**study.context), models_dir=str(work / study.models))
-    cases = Cases(datalist, **study.cases)
-    settings: dict[str, dict[str, Any]] = {}
-    for name in study.borrowed:
-        settings |= read_tuned(study.file.parent / name)
-    if study.tuned:
-        tuned = study.file.parent / study.tuned
-        if study.tuning:
-            specs = [MethodSpec(**({"name": row} if isinstance(row, str) else row)) for row in study.tuning["methods"]]
-            validation = replace(cases, section="validation", count=study.tuning.get("count", 40))
-            found = tune(validation, specs, tuned, context, study.training)
-            if results_dir:
-                target = Path(results_dir) / f"{tuned.stem}_tuning.md"
-                write_text(target, f"# Tuning, {study.title}\n\n{trials_table(found)}")
-        settings |= read_tuned(tuned)
-    methods = [_method(row, settings) for row in study.methods]
-    learnt_from = str(work / (study.training_datalist or study.datalist))
-    jobs = [spec.job(learnt_from, context, study.training) for spec in methods if spec.learned]
-    train_networks(list({job.output_dir: job for job in jobs}.values()))
-    folder = work / study.file.stem
-    text = compare(cases, methods, folder, context, study.title, memory=True)
-    if results_dir:
+    text = study.make(work, results)
+    if results:
         for suffix in (".md", ".csv", ".json"):
-            Path(results_dir).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / f"comparison{suffix}", Path(results_dir) / f"{study.file.stem}{suffix}")
+            results.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(study.folder(work) / f"comparison{suffix}", results / f"{study.file.stem}{suffix}")
     return text
 
 

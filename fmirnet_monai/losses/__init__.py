@@ -1,7 +1,8 @@
 """Losses: similarity of two images, penalties on a field, and the weighted sum of named terms."""
 
+from .joint import JointLoss
 from .registration import RegistrationLoss
 from .regularization import FoldingLoss, SmoothnessLoss
 from .ssim import SSIMLoss, ssim_map
 
-__all__ = ["FoldingLoss", "RegistrationLoss", "SSIMLoss", "SmoothnessLoss", "ssim_map"]
+__all__ = ["FoldingLoss", "JointLoss", "RegistrationLoss", "SSIMLoss", "SmoothnessLoss", "ssim_map"]

@@ -1,10 +1,25 @@
-"""Registration networks: ``(B, 2 C, *spatial)`` (moving first) in, the displacement field ``(B, D, *spatial)`` out."""
+"""Registration networks: ``(B, 2 C, *spatial)`` (moving first) in, the displacement field ``(B, D, *spatial)`` out.
+
+:py:class:`FCN` segments, :py:class:`JointNetwork` trains a network of each kind together.
+"""
 
 from .dual_prnet import DualPRNet
+from .fcn import FCN
 from .fmirnet import FMIRNet
+from .joint import JointNetwork, JointPrediction
 from .lapirn import LapIRN
 from .udrsnet import UDRSNet
 from .voxelmorph import VoxelMorph
 from .vtn import RecursiveCascade
 
-__all__ = ["DualPRNet", "FMIRNet", "LapIRN", "RecursiveCascade", "UDRSNet", "VoxelMorph"]
+__all__ = [
+    "FCN",
+    "DualPRNet",
+    "FMIRNet",
+    "JointNetwork",
+    "JointPrediction",
+    "LapIRN",
+    "RecursiveCascade",
+    "UDRSNet",
+    "VoxelMorph",
+]

@@ -24,10 +24,14 @@ from .optimise import DenseOptimizer, FieldOptimizer, resize, resize_field
 def default_optimizer(spatial_dims: int, **options: Any) -> DenseOptimizer:
     """Dense optimisation of mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D).
 
+    In 2-D, step and smoothing are those that tuning found on CT slices (``docs/results/ct_tuning.md``).
+
     Args:
         spatial_dims: 2 or 3.
         options: of :py:class:`DenseOptimizer`, in place of its defaults.
     """
+    if spatial_dims == 2:
+        options = {"step": 0.25, "update_sigma": 3.0, **options}
     local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
     similarity = RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
     return DenseOptimizer(similarity.dissimilarity, **options)

@@ -1,5 +1,5 @@
 """Dictionary transforms for image pairs that MONAI lacks."""
 
-from .dictionary import CheckFinited, RandSwapPaird, SaveDisplacementd, Warpd
+from .dictionary import CheckFinited, PixelSized, RandSwapPaird, SaveDisplacementd, Warpd
 
-__all__ = ["CheckFinited", "RandSwapPaird", "SaveDisplacementd", "Warpd"]
+__all__ = ["CheckFinited", "PixelSized", "RandSwapPaird", "SaveDisplacementd", "Warpd"]

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform, Resize
 from monai.utils import ensure_tuple_rep
+from torch import Tensor
 
 from fmirnet_monai.data import check_finite
 from fmirnet_monai.spatial import DisplacementField, Grid, warp
@@ -27,6 +28,64 @@ class CheckFinited(MapTransform):
             source = image.meta.get("filename_or_obj", key) if isinstance(image, MetaTensor) else key
             check_finite(torch.as_tensor(image).numpy(), str(source))
         return dict(data)
+
+
+class PixelSize(Resize):
+    """Resample the first two axes to square pixels of one size; slices of a volume stay as many as they are.
+
+    Args:
+        pixel_size: in mm.
+        mode: ``"bilinear"``, which smooths first where it shrinks, or ``"nearest"``.
+    """
+
+    def __init__(self, pixel_size: float, mode: str = "bilinear") -> None:
+        if pixel_size <= 0:
+            raise ValueError(f"pixel_size must be above 0 mm, got {pixel_size}.")
+        super().__init__(spatial_size=(), mode=mode, anti_aliasing=mode != "nearest")
+        self.pixel_size = pixel_size
+
+    def __call__(self, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """``(C, X, Y[, Z])`` with the geometry of a MetaTensor, which says how large its pixels are."""
+        grid = Grid.of(img)
+        plane = [max(1, round(grid.shape[i] * grid.spacing[i] / self.pixel_size)) for i in (0, 1)]
+        self.spatial_size = (*plane, *grid.shape[2:])
+        mode = "trilinear" if self.mode == "bilinear" and grid.dims == 3 else self.mode
+        return super().__call__(img, mode, *args, **kwargs)
+
+
+class PixelSized(MapTransform, InvertibleTransform):
+    """Dictionary form of :py:class:`PixelSize`, with the mode per key.
+
+    Args:
+        keys: images and labels ``(C, X, Y[, Z])``.
+        pixel_size: in mm.
+        mode: ``"bilinear"`` or ``"nearest"`` (labels).
+        allow_missing_keys: don't raise when a key is absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        pixel_size: float,
+        mode: str | Sequence[str] = "bilinear",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.resizers = [PixelSize(pixel_size, name) for name in ensure_tuple_rep(mode, len(self.keys))]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample each ``data[key]``."""
+        result = dict(data)
+        for key, resizer in self.key_iterator(result, self.resizers):
+            result[key] = resizer(result[key])
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring each ``data[key]`` back to the pixels that it had."""
+        result = dict(data)
+        for key, resizer in self.key_iterator(result, self.resizers):
+            result[key] = resizer.inverse(result[key])
+        return result
 
 
 class Warpd(MapTransform):

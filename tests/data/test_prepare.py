@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmirnet_monai.data import Pairing, Volume, load_pairs, write_pairs
+from fmirnet_monai.data import Pairing, Volume, load_pairs, load_slices, load_volumes, write_pairs
 from fmirnet_monai.data.pairing import SECTIONS
 
 EVEN = (0.5, 0.25, 0.25)
@@ -229,3 +229,46 @@ def test_split_that_drops_every_pair_is_refused(tmp_path: Path, subjects: str) -
     with pytest.raises(ValueError, match=r"no pair"):
         write_pairs([volume_at("LPS", name) for name in subjects], tmp_path, Pairing(3, fractions=EVEN))
     assert not (tmp_path / "datalist.json").exists()
+
+
+def test_volumes_are_kept_beside_the_slices_in_the_section_of_their_slices(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d"]
+    volumes = [volume_at("LPS", name) for name in names]
+    write_pairs(volumes, tmp_path, Pairing(min_label_area=0, fractions=EVEN), keep_volumes=True)
+    seen = []
+    for section in SECTIONS:
+        subjects = {pair["subject"] for pair in load_pairs(tmp_path / "datalist.json", section)}
+        found = load_volumes(tmp_path / "datalist.json", section)
+        assert {item["subject"] for item in found} == subjects
+        seen += [item["subject"] for item in found]
+        for item in found:
+            whole = nib.load(item["image"])
+            np.testing.assert_array_equal(whole.get_fdata(), code_of_place(coordinates(whole.shape, whole.affine)))
+            assert nib.load(item["label"]).shape == whole.shape
+    assert sorted(seen) == names
+
+
+def test_volumes_can_be_kept_only_beside_slices_divided_by_subject(tmp_path: Path) -> None:
+    for pairing in (Pairing(spatial_dims=3), Pairing(split="pair")):
+        with pytest.raises(ValueError, match="volumes: are kept beside slices"):
+            write_pairs([volume_at("LPS")], tmp_path, pairing, keep_volumes=True)
+    write_pairs([volume_at("LPS")], tmp_path, Pairing(fractions=(1, 0, 0), min_label_area=0))
+    with pytest.raises(ValueError, match="no volumes in the section 'training'; prepare the data with --volumes"):
+        load_volumes(tmp_path / "datalist.json", "training")
+
+
+def test_slices_come_once_each_and_annotated_ones_are_the_moving_ones(tmp_path: Path) -> None:
+    pairing = Pairing(r=0.3, min_label_area=0, fractions=(1, 0, 0))
+    write_pairs([volume_at("LPS", depth=10)], tmp_path, pairing)
+    pairs = load_pairs(tmp_path / "datalist.json", "training")
+    slices = load_slices(tmp_path / "datalist.json", "training")
+    assert len(slices) == 10 and len({item["image"] for item in slices}) == 10
+    assert all(Path(item["label"]).name == Path(item["image"]).name.replace("image", "label") for item in slices)
+    annotated = load_slices(tmp_path / "datalist.json", "training", annotated_only=True)
+    assert {item["image"] for item in annotated} == {pair["moving"] for pair in pairs} and len(annotated) == 3
+
+
+def test_slices_without_labels_are_refused(tmp_path: Path) -> None:
+    write_pairs([volume_at("LPS", labelled=False)], tmp_path, Pairing(fractions=(1, 0, 0)))
+    with pytest.raises(ValueError, match="has no moving_label, which segmentation needs"):
+        load_slices(tmp_path / "datalist.json", "training")

@@ -13,7 +13,7 @@ from monai.transforms import Compose, MapTransform, ScaleIntensityd
 from torch import Tensor
 
 from fmirnet_monai.spatial import warp
-from fmirnet_monai.transforms import CheckFinited, RandSwapPaird, Warpd
+from fmirnet_monai.transforms import CheckFinited, PixelSized, RandSwapPaird, Warpd
 
 AFFINE = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
 OTHER_AFFINE = torch.diag(torch.tensor([1.5, 1.0, 5.0, 1.0], dtype=torch.float64))
@@ -200,3 +200,30 @@ def test_bad_image_in_a_chain_of_monai_is_named() -> None:
     with pytest.raises(RuntimeError) as error:
         Compose([CheckFinited("image")])({"image": image})
     assert "bad.nii" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize("depth", [None, 5])
+def test_pixel_size_is_changed_in_the_plane_only_and_back(depth: int | None) -> None:
+    shape = (40, 60) if depth is None else (40, 60, depth)
+    affine = torch.diag(torch.tensor([1.5, 2.0, 7.0, 1.0], dtype=torch.double))
+    x, y = torch.meshgrid(torch.arange(40) * 1.5, torch.arange(60) * 2.0, indexing="ij")
+    plane = torch.sin(x / 12) + torch.cos(y / 15)
+    image = plane if depth is None else plane[..., None] * torch.arange(1.0, depth + 1)
+    data = {
+        "image": MetaTensor(image[None], affine=affine),
+        "label": MetaTensor((image > 0.5)[None].float(), affine=affine),
+    }
+    transform = PixelSized(["image", "label"], 3.0, ["bilinear", "nearest"])
+    result = transform(data)
+    assert result["image"].shape[1:] == (20, 40, *shape[2:]) and set(result["label"].unique().tolist()) == {0.0, 1.0}
+    np.testing.assert_allclose(result["image"].pixdim[:2], [3.0, 3.0], rtol=1e-6)
+    back = transform.inverse(result)
+    assert back["image"].shape[1:] == shape
+    np.testing.assert_allclose(back["image"].affine, affine, atol=1e-6)
+    inner = (slice(None), slice(4, -4), slice(4, -4))
+    assert (back["image"] - data["image"])[inner].abs().max() < 0.1 * image.abs().max()
+
+
+def test_a_pixel_size_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="pixel_size must be above 0 mm, got 0"):
+        PixelSized("image", 0)

@@ -1,0 +1,134 @@
+"""Segmentation by jointly trained networks measured: train each row, segment the volumes, one table and one figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from monai.transforms import LoadImage
+
+from fmirnet_monai.data import load_volumes
+from fmirnet_monai.utils import package_version, write_text
+
+from .figures import draw_segmentations
+from .table import COLUMNS, markdown_table, summarise
+from .training import TrainingJob, evaluate_networks, train_networks
+
+
+@dataclass(frozen=True)
+class SegmentationMethod:
+    """One row of a comparison.
+
+    Attributes:
+        label: of the row.
+        model: folder of its run; rows of several tables may share one.
+        datalist: of slices to learn from and volumes to segment, below the working folder.
+        bundle: whose ``train.json`` trains it.
+        variant: config in the bundle's ``configs/variants``, or None.
+        overrides: config keys to values, laid over both.
+        few: label of the row that has the same network trained on the annotated slices alone.
+        ceiling: label of the row that has it trained on all labels.
+    """
+
+    label: str
+    model: str
+    datalist: str
+    bundle: str = "runet_chaos"
+    variant: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    few: str | None = None
+    ceiling: str | None = None
+
+
+def compare_segmentation(
+    methods: Sequence[SegmentationMethod],
+    work_dir: Path,
+    models_dir: Path,
+    output_dir: Path,
+    training: Mapping[str, Any],
+    title: str = "",
+    section: str = "test",
+) -> str:
+    """Train and evaluate what has not been yet, and write ``comparison.md``, ``.csv``, ``.json`` and ``.png``.
+
+    Args:
+        methods: rows of the table.
+        work_dir: folder that the datalists are in.
+        models_dir: folder of the runs.
+        output_dir: folder to write.
+        training: config overrides that all rows share.
+        title: of the table.
+        section: of the volumes that are segmented.
+
+    Returns:
+        the Markdown table: mean (standard deviation) over volumes.
+
+    Raises:
+        RuntimeError: when a run fails.
+    """
+    jobs = {
+        spec.label: TrainingJob(
+            models_dir / spec.model,
+            str(work_dir / spec.datalist),
+            spec.bundle,
+            spec.variant,
+            {**training, **spec.overrides},
+        )
+        for spec in methods
+    }
+    train_networks(list({job.output_dir: job for job in jobs.values()}.values()))
+    folders = evaluate_networks(list({job.output_dir: job for job in jobs.values()}.values()), section)
+    rows = {label: pd.read_csv(folders[job.output_dir] / "cases.csv").set_index("case") for label, job in jobs.items()}
+    rows = {label: table.drop(columns=["row"]) for label, table in rows.items()}
+    subjects = next(iter(rows.values())).index
+    lines = [f"# {title}", ""] if title else []
+    lines += [
+        f"Mean (standard deviation) over the volumes of n = {len(subjects)} subjects, section `{section}`: "
+        f"{', '.join(map(str, subjects))}. HD, HD95 and ASSD in mm, on each volume's own grid.",
+        "",
+        markdown_table(rows, [name for name in ("dice", "hd", "hd95", "assd") if name in COLUMNS]),
+    ]
+    if closed := _gaps(methods, rows):
+        lines += ["Of the distance in Dice between the few labels alone and all labels, joint training closes:", ""]
+        lines += [*closed, ""]
+    lines += ["Settings:", ""]
+    for spec in methods:
+        config = " + ".join([spec.bundle, *([spec.variant] if spec.variant else [])])
+        lines.append(f"- {spec.label}: `{config}` {dict(spec.overrides) or ''}, {spec.datalist}")
+    lines += [f"- all: {dict(training)}", ""]
+    lines += ["Versions: " + ", ".join(f"{name} {package_version(name)}" for name in ("torch", "monai")) + ".", ""]
+    text = "\n".join(lines)
+    content = {
+        "title": title,
+        "rows": {
+            spec.label: {**asdict(spec), "metrics": json.loads(summarise(rows[spec.label]).to_json())}
+            for spec in methods
+        },
+    }
+    write_text(output_dir / "comparison.json", json.dumps(content, indent=1) + "\n")
+    write_text(output_dir / "comparison.csv", pd.concat(rows, names=["method", "case"]).to_csv(float_format="%.6g"))
+    write_text(output_dir / "comparison.md", text)
+    pictures = []
+    for volume in load_volumes(work_dir / methods[0].datalist, section)[:2]:
+        for label, job in jobs.items():
+            files = {"image": volume["image"], "label": volume["label"]}
+            files["found"] = str(folders[job.output_dir] / f"{volume['subject']}.nii.gz")
+            arrays = {key: LoadImage(image_only=True)(file).numpy() for key, file in files.items()}
+            pictures.append({"title": f"{label}, {volume['subject']}", **arrays})
+    draw_segmentations(pictures, output_dir / "comparison.png")
+    return text
+
+
+def _gaps(methods: Sequence[SegmentationMethod], rows: Mapping[str, pd.DataFrame]) -> list[str]:
+    """For each row that names both, the share of the distance in mean Dice that it closes."""
+    lines = []
+    for spec in methods:
+        if spec.few and spec.ceiling:
+            low, high, own = (float(rows[name]["dice"].mean()) for name in (spec.few, spec.ceiling, spec.label))
+            share = f"{(own - low) / (high - low):.0%}" if high > low else "–"
+            lines.append(f"- {spec.label}: {share} ({low:.4f} to {own:.4f}, all labels {high:.4f})")
+    return lines

@@ -1,0 +1,117 @@
+"""How a command registers, from the options that its user gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import ScaleIntensityRange
+from torch import Tensor
+
+from fmirnet_monai.bundle import find_bundle, read_inference_config
+from fmirnet_monai.utils import best_device
+
+from .base import percentiles
+from .registrar import Registrar
+
+BUNDLE_2D = "fmirnet_chaos"
+NO_BUNDLE = "none"  # direct optimisation
+CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
+THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
+
+
+@dataclass(frozen=True)
+class Method:
+    """How pairs are to be registered; see the arguments of the command ``register``."""
+
+    bundle: str | None = None
+    affine: str = "off"
+    refine: int = 30
+    slices: bool | None = None
+    intensity: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.refine < 0:
+            raise ValueError(f"refine must be at least 0, got {self.refine}.")
+        window(self.intensity)
+        try:
+            torch.zeros(1, device=self.torch_device())
+        except (RuntimeError, AssertionError) as error:  # the latter from a build without CUDA
+            raise ValueError(f"device: {self.device!r} is not there; give auto or cpu.") from error
+
+    def torch_device(self) -> torch.device:
+        """The device named, or the best there is."""
+        return best_device() if self.device == "auto" else torch.device(self.device)
+
+    def registrar(self, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
+        """The Registrar for this pair: without a named bundle, the weights of its dimension or direct optimisation."""
+        thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
+        flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
+        bundle = self.bundle or (BUNDLE_2D if flat else NO_BUNDLE)
+        scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
+        return self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+
+    def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
+        """The volume's intensities in [0, 1], and a Registrar of its slices; without a named bundle, optimisation."""
+        bundle = self.bundle or NO_BUNDLE
+        own = CT_WINDOW if bundle == NO_BUNDLE else _own_window(bundle)
+        scale, said = choose_intensity(self.intensity, own, volume, volume)
+        return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
+
+    def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
+        options: dict[str, Any] = {
+            "affine": self.affine,
+            "device": self.torch_device(),
+            "progress": progress,
+            "intensity": scale,
+        }
+        if bundle == NO_BUNDLE:
+            return Registrar(spatial_dims=dims, settings={"intensity": said}, **options)
+        folder = find_bundle(bundle)
+        settings = {"bundle": str(folder), "intensity": said}
+        return Registrar.from_bundle(folder, self.refine, settings=settings, **options)
+
+
+def _own_window(bundle: str) -> Sequence[float] | None:
+    return None if bundle == NO_BUNDLE else read_inference_config(find_bundle(bundle)).get("window")
+
+
+def _unchanged(image: Tensor) -> Tensor:
+    return image
+
+
+def window(intensity: str) -> tuple[float, float] | None:
+    """The bounds of ``LOW,HIGH``, or None for a name; ValueError for anything else."""
+    if intensity in ("auto", "bundle", "percentiles"):
+        return None
+    try:
+        low, high = (float(part) for part in intensity.strip("()[]").split(","))
+    except ValueError:
+        low = high = math.nan
+    if not low < high:
+        raise ValueError(f"intensity must be auto, bundle, percentiles or LOW,HIGH with LOW < HIGH, got {intensity!r}.")
+    return low, high
+
+
+def choose_intensity(
+    intensity: str, own: Sequence[float] | None, moving: MetaTensor, fixed: MetaTensor
+) -> tuple[Any, str]:
+    """The map to [0, 1] and what to call it.
+
+    ``auto`` takes the bundle's own window where both images reach beyond both its ends, as CT in Hounsfield units
+    does, and each image's percentiles otherwise.
+    """
+    bounds = window(intensity)
+    if intensity == "bundle" and own is None:
+        raise ValueError("intensity: the bundle has no window of its own; give percentiles or LOW,HIGH.")
+    absolute = own is not None and all(image.min() <= own[0] and image.max() >= own[1] for image in (moving, fixed))
+    if own is not None and (intensity == "bundle" or (intensity == "auto" and absolute)):
+        bounds = (float(own[0]), float(own[1]))
+    if bounds is None:
+        return percentiles(), "percentiles 0.5 to 99.5 of each image"
+    return ScaleIntensityRange(*bounds, 0.0, 1.0, clip=True), f"window {bounds[0]:g} to {bounds[1]:g}"

@@ -1,0 +1,238 @@
+"""From labels on a few slices of a volume to labels on the slices between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+from tqdm import tqdm
+
+from fmirnet_monai.spatial import Grid, warp
+
+from .base import PairRegistrar
+from .optimise import smooth
+
+# Of the blend of two annotated neighbours: how far around a voxel, in mm, the registration is judged, and the mean
+# absolute difference of intensities in [0, 1] below which it makes no difference any more.
+QUALITY_SIGMA = 12.0
+QUALITY_FLOOR = 1e-3
+# Of the confidence: the standard deviation in mm of a propagated outline is this far on the annotated slice itself, and
+# grows by these shares of the distance to the nearer annotated slice and of the two neighbours' disagreement.
+OUTLINE_ERROR = 0.8
+OUTLINE_ERROR_PER_MM = 0.05
+OUTLINE_ERROR_OF_DISAGREEMENT = 0.5
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Which slices of a sparse label map a person has drawn.
+
+    Attributes:
+        axis: array axis along which the slices lie.
+        slices: their indices, rising, at least two.
+    """
+
+    axis: int
+    slices: tuple[int, ...]
+
+    @classmethod
+    def find(cls, label: Tensor, axis: int | None = None, slices: Sequence[int] | None = None) -> Annotation:
+        """The annotated slices of a label map.
+
+        Args:
+            label: integers ``(1, X, Y, Z)``, 0 where nothing is drawn.
+            axis: of the slices; by default the one along which the labelled slices have the most empty ones between
+                them.
+            slices: the annotated ones, where some of them are rightly empty; by default those with a label.
+
+        Raises:
+            ValueError: when there are fewer than two, none is left between them, or a labelled one is not in
+                ``slices``.
+        """
+        drawn = convert_to_tensor(label, track_meta=False)[0] != 0
+        if drawn.dim() != 3:
+            raise ValueError(f"slices are propagated through a volume, this one has {drawn.dim()} axes.")
+        if axis is None:
+            axis = max(range(3), key=lambda i: _empty_between(_labelled(drawn, i)))
+        elif axis not in (0, 1, 2):
+            raise ValueError(f"axis must be 0, 1 or 2, got {axis}.")
+        found = _labelled(drawn, axis)
+        given = sorted(set(found if slices is None else slices))
+        if outside := [i for i in given if not 0 <= i < drawn.shape[axis]]:
+            raise ValueError(f"slices: {outside[0]} is none of the {drawn.shape[axis]} slices along axis {axis}.")
+        if extra := sorted(set(found) - set(given)):
+            raise ValueError(
+                f"slices: {_ranges(extra)} along axis {axis} carry labels but are not among those given as annotated; "
+                "add them, clear them, or give another axis."
+            )
+        if len(given) < 2:
+            raise ValueError(
+                f"only slice {given[0]} along axis {axis} is annotated, a slice needs an annotated neighbour on "
+                "both sides; annotate at least two, best the first and the last of each structure too."
+            )
+        if given[-1] - given[0] + 1 == len(given):
+            raise ValueError(
+                f"no slice is left between the annotated ones, {_ranges(given)} along axis {axis}; clear those "
+                "that were not drawn, or give --axis if slices were annotated along another axis."
+            )
+        return cls(axis, tuple(given))
+
+    def neighbours(self, index: int) -> tuple[int, int] | None:
+        """The annotated slices on both sides of one that isn't; None for annotated ones and beyond the outermost."""
+        if index in self.slices or not self.slices[0] < index < self.slices[-1]:
+            return None
+        above = next(i for i in self.slices if i > index)
+        return self.slices[self.slices.index(above) - 1], above
+
+    def describe(self, depth: int) -> str:
+        """What was annotated and what can't be labelled, in a line."""
+        text = f"annotated along axis {self.axis}: {_ranges(self.slices)}"
+        beyond = [*range(self.slices[0]), *range(self.slices[-1] + 1, depth)]
+        return f"{text}; left empty, as beyond them: {_ranges(beyond)}" if beyond else text
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """What came of a sparse label.
+
+    Attributes:
+        label: ``(1, X, Y, Z)`` integers; as drawn on the annotated slices, empty beyond the outermost.
+        confidence: ``(1, X, Y, Z)`` estimated probability in [0, 1] that the label of the voxel is right; 1 on
+            annotated slices, 0 beyond the outermost.
+        annotation: the slices that were annotated.
+    """
+
+    label: MetaTensor
+    confidence: MetaTensor
+    annotation: Annotation
+
+
+def propagate(
+    image: Tensor,
+    label: Tensor,
+    annotation: Annotation,
+    registrar: PairRegistrar | None = None,
+    progress: bool = False,
+) -> Propagation:
+    """Label every slice between annotated ones from its neighbours on both sides.
+
+    The annotated neighbours are registered to the slice, the signed distance maps of their labels are warped, and
+    blended by nearness and by how well the warped image agrees with the slice around each voxel. A structure that only
+    one neighbour has ends halfway between them.
+
+    Args:
+        image: ``(1, X, Y, Z)``, intensities in [0, 1]; a MetaTensor knows its geometry.
+        label: integers on the same grid, 0 where nothing is drawn.
+        annotation: the annotated slices.
+        registrar: of 2-D images; None registers nothing, which is linear interpolation of the signed distance maps.
+        progress: show a bar.
+    """
+    grid = Grid.of(image)
+    axis = annotation.axis
+    spacing = np.delete(grid.spacing, axis)
+    distance = float(grid.spacing[axis])
+    images = convert_to_tensor(image, track_meta=False)[0].movedim(axis, 0).float()
+    labels = convert_to_tensor(label, track_meta=False)[0].movedim(axis, 0)
+    ids = [int(i) for i in labels.unique() if i != 0]
+    maps = {
+        index: torch.stack([signed_distance(labels[index] == i, spacing) for i in ids]) for index in annotation.slices
+    }
+    result = torch.zeros_like(labels)
+    confidence = torch.zeros_like(images)
+    for index in annotation.slices:
+        result[index], confidence[index] = labels[index], 1.0
+    todo = [index for index in range(len(images)) if annotation.neighbours(index)]
+    for index in tqdm(todo, desc="propagating", unit="slice", disable=not progress):
+        sides = annotation.neighbours(index)
+        assert sides is not None
+        known = [m.clone() for m in _filled(maps[sides[0]], maps[sides[1]])]
+        nearness = [sides[1] - index, index - sides[0]]
+        weights = [torch.full_like(images[index], float(w)) for w in nearness]
+        if registrar is not None:
+            for k, side in enumerate(sides):
+                moved, difference = _follow(registrar, images[side], images[index], known[k], spacing)
+                known[k] = moved
+                weights[k] /= difference + QUALITY_FLOOR
+        share = weights[0] / (weights[0] + weights[1])
+        blended = share * known[0] + (1 - share) * known[1]
+        scores = torch.cat([-blended.amax(0, keepdim=True), blended])
+        best = scores.topk(2, dim=0)
+        result[index] = torch.tensor([0, *ids]).to(labels)[best.indices[0]]
+        nearer = distance * min(nearness)
+        spread = (known[0] - known[1]).abs().gather(0, blended.argmax(0, keepdim=True))[0]
+        error = torch.sqrt(
+            (OUTLINE_ERROR + OUTLINE_ERROR_PER_MM * nearer) ** 2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2
+        )
+        margin = (best.values[0] - best.values[1]) / 2
+        confidence[index] = torch.special.ndtr(margin / error)
+    place = torch.from_numpy(grid.affine.copy())
+    return Propagation(
+        MetaTensor(result.movedim(0, axis)[None], affine=place),
+        MetaTensor(confidence.movedim(0, axis)[None], affine=place),
+        annotation,
+    )
+
+
+def signed_distance(mask: Tensor, spacing: NDArray[np.floating]) -> Tensor:
+    """Distance in mm to the outline of a mask ``(*spatial)``, positive inside; minus infinity where it is empty."""
+    inside = mask.numpy()
+    if not inside.any():
+        return torch.full(mask.shape, -math.inf)
+    padded = np.pad(inside, 1)  # a structure that fills the image ends at its border
+    distance = distance_transform_edt(padded, spacing) - distance_transform_edt(~padded, spacing)
+    half = float(np.mean(spacing)) / 2  # from the centre of the nearest voxel beyond it to the outline
+    distance = distance - half * np.sign(distance)
+    return torch.from_numpy(distance[(slice(1, -1),) * mask.dim()].copy()).float()
+
+
+def _filled(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a structure is missing on one side, a map that lets the other side's shrink to nothing halfway."""
+    result = []
+    for here, there in ((one, other), (other, one)):
+        depth = there.flatten(1).amax(1).reshape(-1, *[1] * (here.dim() - 1)).expand_as(here)
+        far = torch.full_like(here, -1e3)
+        result.append(torch.where(here.isinf(), torch.where(depth.isinf(), far, -depth), here))
+    return result[0], result[1]
+
+
+def _follow(
+    registrar: PairRegistrar, moving: Tensor, fixed: Tensor, maps: Tensor, spacing: NDArray[np.floating]
+) -> tuple[Tensor, Tensor]:
+    """Warp ``maps (L, *spatial)`` as one slice is registered to another; with the local difference that is left."""
+    if moving.min() == moving.max() or fixed.min() == fixed.max():  # an empty slice says nothing
+        return maps, torch.ones_like(fixed)
+    place = torch.from_numpy(np.diag([*spacing, 1.0]))
+    pair = [MetaTensor(slice_[None], affine=place) for slice_ in (moving, fixed)]
+    ddf = registrar.estimate(pair[0], pair[1])[1].ddf[None].float()
+    moved = warp(torch.cat([moving[None], maps])[None], ddf)[0]
+    difference = (moved[0] - fixed).abs()[None, None]
+    return moved[1:], smooth(difference, QUALITY_SIGMA / float(np.mean(spacing)))[0, 0]
+
+
+def _labelled(drawn: Tensor, axis: int) -> list[int]:
+    """Indices of the slices along an axis that hold a label."""
+    return [int(i) for i in drawn.movedim(axis, 0).flatten(1).any(1).nonzero()]
+
+
+def _empty_between(slices: Sequence[int]) -> float:
+    """Share of empty slices between the first and the last; 1 for a single slice, along which the label is drawn."""
+    return 1 - len(slices) / (slices[-1] - slices[0] + 1) if len(slices) > 1 else 1.0
+
+
+def _ranges(indices: Sequence[int]) -> str:
+    """Rising numbers in short: 3, 7-9."""
+    parts: list[list[int]] = []
+    for index in indices:
+        if parts and index == parts[-1][-1] + 1:
+            parts[-1].append(index)
+        else:
+            parts.append([index])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)

@@ -1,0 +1,88 @@
+"""The comparison of label propagation: which slices count, what is written, and that it goes on where it broke off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from fmirnet_monai.evaluation import propagation, run_study
+from fmirnet_monai.evaluation.propagation import PropagationMethod, every_kth, overlap_between, sparse_label
+from fmirnet_monai.registration import Annotation
+
+
+def cone() -> MetaTensor:
+    """A label that shrinks evenly along the last axis, on slices 2 to 18."""
+    x, y, z = torch.meshgrid(torch.arange(40.0), torch.arange(40.0), torch.arange(21.0), indexing="ij")
+    radius = 16 - 0.6 * z
+    return MetaTensor((((x - 20) ** 2 + (y - 20) ** 2).sqrt() < radius)[None].int() * ((z >= 2) & (z <= 18)))
+
+
+def test_the_first_and_the_last_labelled_slice_are_annotated() -> None:
+    label = cone()
+    annotation = every_kth(label, 6)
+    assert annotation == Annotation(2, (2, 8, 14, 18))
+    sparse = sparse_label(label, annotation)
+    kept = [z for z in range(21) if sparse[..., z].any()]
+    assert kept == [2, 8, 14, 18] and torch.equal(sparse[..., kept], label[..., kept])
+
+
+def test_only_slices_between_annotated_ones_count() -> None:
+    label = cone()
+    annotation = every_kth(label, 6)
+    assert overlap_between(label, label, annotation) == {1: 1.0}
+    found = label.clone()
+    found[..., [0, 1, 2, 8, 14, 18, 19, 20]] = 1 - found[..., [0, 1, 2, 8, 14, 18, 19, 20]]
+    assert overlap_between(found, label, annotation) == {1: 1.0}
+    found[..., 9] = 0
+    assert 0.8 < overlap_between(found, label, annotation)[1] < 1.0
+
+
+@pytest.mark.parametrize("name", ["interpolation", "morphological"])
+def test_opponents_know_a_cone(name: str) -> None:
+    label = cone()
+    annotation = every_kth(label, 8)
+    found = PropagationMethod(name).build()(label.float(), sparse_label(label, annotation), annotation)
+    assert found.shape == label.shape and overlap_between(found, label, annotation)[1] > 0.97
+
+
+def test_an_unknown_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="guess is no method of propagation"):
+        PropagationMethod("guess").build()
+
+
+def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = {
+        "kind": "propagation",
+        "title": "Tiny",
+        "prepare": [
+            ["prepare", "chaos", "--source_dir", "{source}", "--output_dir", "{work}/d", "--volumes"]
+            + ["--fractions", "0.5,0.25,0.25"]
+        ],
+        "volumes": [
+            {"set": "one", "datalist": "d/datalist.json", "section": "test"},
+            {"set": "two", "datalist": "d/datalist.json", "subjects": ["chaos_ct_1", "chaos_ct_2"]},
+        ],
+        "every": [4],
+        "methods": [
+            {"name": "registration", "label": "ours", "settings": {"bundle": "fmirnet_chaos", "refine": 0}},
+            {"name": "interpolation"},
+        ],
+    }
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
+    text = run_study(*arguments)
+    assert "one: n = 1 volume, 1 label." in text and "two: n = 2 volumes, 1 label." in text
+    cases = pd.read_csv(tmp_path / "results" / "study.csv")
+    assert len(cases) == 6 and cases["dice"].between(0.8, 1).all()
+    assert set(json.loads((tmp_path / "results" / "study.json").read_text())["dice"]) == {"ours", "interpolation"}
+    monkeypatch.setattr(propagation, "propagate", lambda *_, **__: pytest.fail("run again"))
+    assert run_study(*arguments) == text
+    study["methods"][0]["settings"]["refine"] = 1
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    with pytest.raises(ValueError, match="holds cases of ours with other settings"):
+        run_study(*arguments)
