@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -104,7 +105,7 @@ def draw_comparison(
         for column, (name, field) in enumerate(
             {"fixed": None, "moving": DisplacementField.identity(grid), **fields}.items()
         ):
-            rows[0][column].set_title(name, fontsize=9)
+            rows[0][column].set_title(fill(name, 18), fontsize=9)
             image = fixed if field is None else cut(intensity(field.warp(pair.moving, Grid.of(pair.moving)))[0])
             rows[0][column].imshow(image, cmap="gray", vmin=0, vmax=1)
             _contour(rows[0][column], contour, "lime")
