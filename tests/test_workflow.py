@@ -210,6 +210,7 @@ def test_propagate_takes_the_labels_that_are_named(volume: dict[str, Path], tmp_
         ({"label_ids": "5,9"}, r"has no label 9; it holds 2, 5"),
         ({"slices": "0,4"}, r"8 along axis 2 carry labels but are not among"),
         ({"output": "full.jpg"}, "unknown suffix"),
+        ({"intensity": "bundle"}, "the bundle has no window of its own"),
     ],
 )
 def test_propagate_refuses_what_cannot_work(

@@ -13,7 +13,7 @@ from fmirnet_monai.utils import write_text
 from .pairing import SECTIONS, Pair
 
 PATH_KEYS = ("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points")
-VOLUMES = "volumes"
+VOLUMES, VOLUME_KEYS = "volumes", ("image", "label")
 
 
 def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> list[Pair]:
@@ -39,11 +39,7 @@ def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> l
     for pair in pairs:
         if "moving" not in pair or "fixed" not in pair:
             raise ValueError(f"{path}: a pair of {section!r} lacks 'moving' or 'fixed': {pair}.")
-        files = {key: str(path.parent / pair[key]) for key in PATH_KEYS if key in pair}
-        for file in files.values():
-            if must_exist and not Path(file).exists():
-                raise FileNotFoundError(f"{path}: names a file that does not exist: {file}; prepare the data again.")
-        located.append({**pair, **files})
+        located.append(_located(pair, PATH_KEYS, path, must_exist))
     return located
 
 
@@ -94,13 +90,9 @@ def load_volumes(datalist: str | Path, section: str, labelled: bool = True, must
         raise ValueError(f"{path}: has no volumes in the section {section!r}; prepare the data with --volumes.")
     located = []
     for volume in volumes:
-        files = {key: str(path.parent / volume[key]) for key in ("image", "label") if key in volume}
-        for file in files.values():
-            if not Path(file).exists():
-                raise FileNotFoundError(f"{path}: names a file that does not exist: {file}; prepare the data again.")
-        if labelled and "label" not in files:
+        if labelled and "label" not in volume:
             raise ValueError(f"{path}: the volume of {volume['subject']} has no label.")
-        located.append({**volume, **files})
+        located.append(_located(volume, VOLUME_KEYS, path))
     return located
 
 
@@ -164,11 +156,20 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
                         )
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
-                volumes[section].append(_moved(volume, ("image", "label"), path.parent, target.parent))
+                volumes[section].append(_moved(volume, VOLUME_KEYS, path.parent, target.parent))
     sources = [os.path.relpath(path, target.parent) for path in merged]
     extra = {VOLUMES: volumes} if any(volumes.values()) else {}
     write_datalist(target, sections, name="merged", sources=sources, **extra)
     return target
+
+
+def _located(item: Pair, keys: Sequence[str], datalist: Path, must_exist: bool = True) -> Pair:
+    """The item with absolute paths; FileNotFoundError for a file that has to be there and is not."""
+    files = {key: str(datalist.parent / item[key]) for key in keys if key in item}
+    for file in files.values():
+        if must_exist and not Path(file).exists():
+            raise FileNotFoundError(f"{datalist}: names a file that does not exist: {file}; prepare the data again.")
+    return {**item, **files}
 
 
 def _moved(item: Pair, keys: Sequence[str], old: Path, new: Path) -> Pair:

@@ -75,16 +75,13 @@ class Context:
 
 
 @dataclass(frozen=True)
-class MethodSpec:
-    """One row of a comparison.
+class Row:
+    """What every row of a comparison has.
 
     Attributes:
-        name: one of :py:data:`CLASSICAL`, ``optimise``, ``fmirnet``, or a config of the bundle's ``configs/variants``;
-            any network's name may end in ``+refine``.
+        name: of the method.
         label: of the row; by default the name.
-        settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
-            (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), and those
-            of its refinement.
+        settings: of the method.
     """
 
     name: str
@@ -95,6 +92,19 @@ class MethodSpec:
     def row(self) -> str:
         """Name of the row."""
         return self.label or self.name
+
+
+@dataclass(frozen=True)
+class MethodSpec(Row):
+    """One method of registration in a comparison.
+
+    Attributes:
+        name: one of :py:data:`CLASSICAL`, ``optimise``, ``fmirnet``, or a config of the bundle's ``configs/variants``;
+            any network's name may end in ``+refine``.
+        settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
+            (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), and those
+            of its refinement.
+    """
 
     @property
     def learned(self) -> bool:

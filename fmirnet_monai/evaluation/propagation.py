@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,20 @@ from fmirnet_monai.data import read_image, read_label
 from fmirnet_monai.registration import Annotation, Method, propagate
 from fmirnet_monai.utils import package_version, write_text
 
+from .methods import Row
+
 Propagator = Callable[[MetaTensor, MetaTensor, Annotation], Tensor]
 
 
 @dataclass(frozen=True)
-class PropagationMethod:
-    """One row of a comparison.
+class PropagationMethod(Row):
+    """One method of label propagation in a comparison.
 
     Attributes:
         name: ``registration``; ``interpolation``, linear, of the masks' signed distance maps; or ``morphological``,
             ITK's contour interpolation, which annotation tools offer.
-        label: of the row; by default the name.
         settings: of :py:class:`Method`.
     """
-
-    name: str
-    label: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def row(self) -> str:
-        """Name of the row."""
-        return self.label or self.name
 
     def build(self) -> Propagator:
         """What labels a volume from its annotated slices.

@@ -15,7 +15,7 @@ from fmirnet_monai.data import load_volumes
 from fmirnet_monai.utils import package_version, write_text
 
 from .figures import draw_segmentations
-from .table import COLUMNS, markdown_table, summarise
+from .table import markdown_table, summarise
 from .training import TrainingJob, evaluate_networks, train_networks
 
 
@@ -80,8 +80,9 @@ def compare_segmentation(
         )
         for spec in methods
     }
-    train_networks(list({job.output_dir: job for job in jobs.values()}.values()))
-    folders = evaluate_networks(list({job.output_dir: job for job in jobs.values()}.values()), section)
+    runs = list({job.output_dir: job for job in jobs.values()}.values())
+    train_networks(runs)
+    folders = evaluate_networks(runs, section)
     rows = {label: pd.read_csv(folders[job.output_dir] / "cases.csv").set_index("case") for label, job in jobs.items()}
     rows = {label: table.drop(columns=["row"]) for label, table in rows.items()}
     subjects = next(iter(rows.values())).index
@@ -90,7 +91,7 @@ def compare_segmentation(
         f"Mean (standard deviation) over the volumes of n = {len(subjects)} subjects, section `{section}`: "
         f"{', '.join(map(str, subjects))}. HD, HD95 and ASSD in mm, on each volume's own grid.",
         "",
-        markdown_table(rows, [name for name in ("dice", "hd", "hd95", "assd") if name in COLUMNS]),
+        markdown_table(rows, ["dice", "hd", "hd95", "assd"]),
     ]
     if closed := _gaps(methods, rows):
         lines += ["Of the distance in Dice between the few labels alone and all labels, joint training closes:", ""]

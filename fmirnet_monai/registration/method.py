@@ -59,7 +59,7 @@ class Method:
     def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
         """The volume's intensities in [0, 1], and a Registrar of its slices; without a named bundle, optimisation."""
         bundle = self.bundle or NO_BUNDLE
-        own = CT_WINDOW if bundle == NO_BUNDLE else _own_window(bundle)
+        own = CT_WINDOW if bundle == NO_BUNDLE and self.intensity == "auto" else _own_window(bundle)
         scale, said = choose_intensity(self.intensity, own, volume, volume)
         return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
 
