@@ -286,10 +286,11 @@ def test_every_network_registers_a_real_pair_once_it_has_learnt_it(hearts: Path,
     pair = percentiles()(torch.cat([loaded.moving, loaded.fixed]).as_tensor())[None]
     names = sorted(file.stem for file in (BUNDLE / "configs" / "variants").glob("*.json"))
     for name in names:
+        torch.manual_seed(0)
         config = ConfigParser()
         config.read_config([BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "variants" / f"{name}.json"])
         network, loss = (config.get_parsed_content(key) for key in ("network_def", "loss"))
-        optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+        optimizer = torch.optim.Adam(network.parameters(), 1e-3)  # 3e-3 loses some starts
         for _ in range(60):
             optimizer.zero_grad()
             loss(network(pair), pair).backward()
