@@ -296,6 +296,7 @@ def propagate(
     label_ids: Sequence[int] | None = None,
     bundle: str | None = None,
     refine: int = 30,
+    train_epochs: int = 0,
     intensity: str = "auto",
     device: str = "auto",
 ) -> None:
@@ -317,11 +318,13 @@ def propagate(
         bundle: name or folder of a registration bundle, such as fmirnet_chaos; by default none, direct optimisation,
             which is slower and needs no training.
         refine: steps of refinement of a bundle's field, 0 for none.
+        train_epochs: passes in which a segmentation network learns the propagated labels of this volume; the answer is
+            then both together. 30 is a good number and takes some minutes without a GPU; 0 for none.
         intensity: auto, bundle (its own window), percentiles (of the volume), or a window such as -125,275.
         device: auto, cpu, cuda, cuda:1, mps.
     """
     method = workflow.Method(bundle, refine=refine, intensity=intensity, device=device)
-    result = workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence)
+    result = workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence, train_epochs)
     print(result.annotation.describe(result.label.shape[result.annotation.axis + 1]))
     print(output)
 

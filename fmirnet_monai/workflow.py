@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fmirnet_monai import data
 from fmirnet_monai.evaluation import write_report
-from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate
+from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate, relabel
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
 from fmirnet_monai.spatial import DisplacementField, Grid
@@ -124,8 +124,11 @@ def propagate_file(
     slices: Sequence[int] | None = None,
     label_ids: Sequence[int] | None = None,
     confidence: str | None = None,
+    train_epochs: int = 0,
 ) -> Propagation:
-    """Label the slices between annotated ones and write the whole label and its confidence, see ``propagate``.
+    """Label the slices between annotated ones and write the whole label and its confidence.
+
+    See ``propagate`` and, with ``train_epochs``, ``relabel`` of :py:mod:`fmirnet_monai.registration`.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -134,6 +137,8 @@ def propagate_file(
     suffix = known_suffix(output, data.WRITTEN_IMAGES)
     beside = confidence or f"{str(output)[: -len(suffix)]}_confidence{suffix}"
     known_suffix(beside, data.WRITTEN_IMAGES)
+    if train_epochs < 0:
+        raise ValueError(f"train_epochs must be at least 0, got {train_epochs}.")
     volume, sparse = data.read_image(image), data.read_label(label)
     if not Grid.of(volume).matches(Grid.of(sparse), tolerance=0.1):
         raise ValueError(
@@ -151,6 +156,8 @@ def propagate_file(
         raise ValueError(f"{label}: {error}") from error
     scaled, registrar = method.slice_registrar(volume)
     result = propagate(scaled, sparse, annotation, registrar, progress=True)
+    if train_epochs:
+        result = relabel(scaled, result, train_epochs, method.torch_device(), progress=True)
     data.write_image(result.label, output, Grid.of(volume))
     data.write_image(result.confidence, beside, Grid.of(volume))
     return result

@@ -201,6 +201,14 @@ def test_propagate_takes_the_labels_that_are_named(volume: dict[str, Path], tmp_
     assert set(read_label(tmp_path / "full.mha").unique().tolist()) == {0, 5} and (tmp_path / "sure.nrrd").is_file()
 
 
+def test_propagate_with_a_network_that_learns_the_volume(volume: dict[str, Path], tmp_path: Path) -> None:
+    files = ["--image", str(volume["image"]), "--label", str(volume["sparse"]), "--output", str(tmp_path / "full.mha")]
+    main(["propagate", *files, "--train_epochs", "2"])
+    found, truth = read_label(tmp_path / "full.mha"), read_label(volume["label"])
+    assert set(found.unique().tolist()) == {0, 2, 5} and (found[..., [0, 4, 8]] == truth[..., [0, 4, 8]]).all()
+    assert (tmp_path / "full_confidence.mha").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -211,6 +219,7 @@ def test_propagate_takes_the_labels_that_are_named(volume: dict[str, Path], tmp_
         ({"slices": "0,4"}, r"8 along axis 2 carry labels but are not among"),
         ({"output": "full.jpg"}, "unknown suffix"),
         ({"intensity": "bundle"}, "the bundle has no window of its own"),
+        ({"train_epochs": "-1"}, "train_epochs must be at least 0, got -1"),
     ],
 )
 def test_propagate_refuses_what_cannot_work(

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai.data import read_image, read_label
-from fmirnet_monai.registration import Annotation, Method, propagate
+from fmirnet_monai.registration import Annotation, Blend, Method, propagate, relabel
 from fmirnet_monai.utils import package_version, write_text
 
 from .methods import Row
@@ -33,7 +33,7 @@ class PropagationMethod(Row):
     Attributes:
         name: ``registration``; ``interpolation``, linear, of the masks' signed distance maps; or ``morphological``,
             ITK's contour interpolation, which annotation tools offer.
-        settings: of :py:class:`Method`.
+        settings: of :py:class:`Method`; ``blend``, of :py:class:`Blend`; and ``train_epochs`` of ``relabel``.
     """
 
     def build(self) -> Propagator:
@@ -47,11 +47,14 @@ class PropagationMethod(Row):
         if self.name == "interpolation":
             return lambda image, label, annotation: propagate(image, label, annotation).label
         if self.name == "registration":
-            method = Method(**self.settings)
+            settings = dict(self.settings)
+            blend, epochs = Blend(**settings.pop("blend", {})), settings.pop("train_epochs", 0)
+            method = Method(**settings)
 
             def follow(image: MetaTensor, label: MetaTensor, annotation: Annotation) -> Tensor:
                 scaled, registrar = method.slice_registrar(image)
-                return propagate(scaled, label, annotation, registrar).label
+                result = propagate(scaled, label, annotation, registrar, blend)
+                return relabel(scaled, result, epochs).label if epochs else result.label
 
             return follow
         raise ValueError(f"{self.name} is no method of propagation: registration, interpolation or morphological.")
@@ -62,10 +65,10 @@ def interpolate_contours(image: MetaTensor, label: MetaTensor, annotation: Annot
     itk, available = optional_import("itk")
     if not available or not hasattr(itk, "MorphologicalContourInterpolator"):
         raise ValueError("morphological: needs 'pip install itk-morphologicalcontourinterpolation'.")
-    values = convert_to_tensor(label, track_meta=False)[0].numpy().astype(np.uint8)
-    stored = itk.image_from_array(np.ascontiguousarray(values.T))
+    ids, numbered = np.unique(convert_to_tensor(label, track_meta=False)[0].numpy(), return_inverse=True)
+    stored = itk.image_from_array(np.ascontiguousarray(numbered.reshape(label.shape[1:]).T.astype(np.uint8)))
     found = itk.morphological_contour_interpolator(stored, axis=annotation.axis)
-    return torch.from_numpy(itk.array_from_image(found).T.astype(np.int32))[None]
+    return torch.from_numpy(ids[itk.array_from_image(found).T].astype(np.int32))[None]
 
 
 def every_kth(label: Tensor, step: int, axis: int = 2) -> Annotation:

@@ -3,14 +3,16 @@
 from .base import PairRegistrar
 from .method import Method
 from .optimise import AffineOptimizer, ControlGridOptimizer, DenseOptimizer
-from .propagate import Annotation, Propagation, propagate
+from .propagate import Annotation, Blend, Propagation, propagate
 from .registrar import Registrar
+from .relabel import relabel
 from .result import Registration
 from .transform import Registerd
 
 __all__ = [
     "AffineOptimizer",
     "Annotation",
+    "Blend",
     "ControlGridOptimizer",
     "DenseOptimizer",
     "Method",
@@ -20,4 +22,5 @@ __all__ = [
     "Registrar",
     "Registration",
     "propagate",
+    "relabel",
 ]

@@ -18,12 +18,8 @@ from tqdm import tqdm
 from fmirnet_monai.spatial import Grid, warp
 
 from .base import PairRegistrar
-from .optimise import smooth
+from .optimise import resize, smooth
 
-# Of the blend of two annotated neighbours: how far around a voxel, in mm, the registration is judged, and the mean
-# absolute difference of intensities in [0, 1] below which it makes no difference any more.
-QUALITY_SIGMA = 12.0
-QUALITY_FLOOR = 1e-3
 # Of the confidence: the standard deviation in mm of a propagated outline is this far on the annotated slice itself, and
 # grows by these shares of the distance to the nearer annotated slice and of the two neighbours' disagreement.
 OUTLINE_ERROR = 0.8
@@ -99,6 +95,42 @@ class Annotation:
         return f"{text}; left empty, as beyond them: {_ranges(beyond)}" if beyond else text
 
 
+@dataclass(frozen=True)
+class Blend:
+    """How what comes from both annotated neighbours is weighted: by ``nearness ** n / difference ** q``.
+
+    The difference is the mean absolute one of intensities in [0, 1] that registration leaves around a voxel. It is
+    taken on coarse pixels, as noise says nothing about the registration. The defaults were chosen on validation volumes
+    (``benchmarks/propagation_choices.json``).
+
+    Attributes:
+        nearness: n, of the number of slices to the other neighbour.
+        quality: q.
+        pixel: size in mm of the pixels that differences are taken on.
+        sigma: standard deviation in mm of the Gaussian that says what is around a voxel.
+        floor: added to the difference.
+    """
+
+    nearness: float = 3.0
+    quality: float = 6.0
+    pixel: float = 3.0
+    sigma: float = 6.0
+    floor: float = 1e-3
+
+    def difference(self, warped: Tensor, fixed: Tensor, spacing: NDArray[np.floating]) -> Tensor:
+        """Local difference of two slices ``(*spatial)``."""
+        sides = np.multiply(fixed.shape, spacing)
+        size = [min(n, max(1, round(side / self.pixel))) for n, side in zip(fixed.shape, sides, strict=True)]
+        coarse = resize((warped - fixed)[None, None], size).abs()
+        local = smooth(coarse, self.sigma / float(np.mean(sides / size)))
+        return resize(local, fixed.shape)[0, 0] + self.floor
+
+    def share(self, nearness: Sequence[int], differences: Sequence[Tensor]) -> Tensor:
+        """Weight in [0, 1] of the first of both."""
+        logit = self.nearness * math.log(nearness[0] / nearness[1])
+        return (logit - self.quality * (differences[0] / differences[1]).log()).sigmoid()
+
+
 @dataclass(frozen=True, eq=False)
 class Propagation:
     """What came of a sparse label.
@@ -120,6 +152,7 @@ def propagate(
     label: Tensor,
     annotation: Annotation,
     registrar: PairRegistrar | None = None,
+    blend: Blend | None = None,
     progress: bool = False,
 ) -> Propagation:
     """Label every slice between annotated ones from its neighbours on both sides.
@@ -133,8 +166,10 @@ def propagate(
         label: integers on the same grid, 0 where nothing is drawn.
         annotation: the annotated slices.
         registrar: of 2-D images; None registers nothing, which is linear interpolation of the signed distance maps.
+        blend: weights of both neighbours, where they are registered.
         progress: show a bar.
     """
+    blend = blend or Blend()
     grid = Grid.of(image)
     axis = annotation.axis
     spacing = np.delete(grid.spacing, axis)
@@ -155,13 +190,13 @@ def propagate(
         assert sides is not None
         known = [m.clone() for m in _filled(maps[sides[0]], maps[sides[1]])]
         nearness = [sides[1] - index, index - sides[0]]
-        weights = [torch.full_like(images[index], float(w)) for w in nearness]
+        share = torch.full_like(images[index], nearness[0] / sum(nearness))
         if registrar is not None:
+            differences = []
             for k, side in enumerate(sides):
-                moved, difference = _follow(registrar, images[side], images[index], known[k], spacing)
-                known[k] = moved
-                weights[k] /= difference + QUALITY_FLOOR
-        share = weights[0] / (weights[0] + weights[1])
+                warped, known[k] = _follow(registrar, images[side], images[index], known[k], spacing)
+                differences.append(blend.difference(warped, images[index], spacing))
+            share = blend.share(nearness, differences)
         blended = share * known[0] + (1 - share) * known[1]
         scores = torch.cat([-blended.amax(0, keepdim=True), blended])
         best = scores.topk(2, dim=0)
@@ -206,15 +241,14 @@ def _filled(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 def _follow(
     registrar: PairRegistrar, moving: Tensor, fixed: Tensor, maps: Tensor, spacing: NDArray[np.floating]
 ) -> tuple[Tensor, Tensor]:
-    """Warp ``maps (L, *spatial)`` as one slice is registered to another; with the local difference that is left."""
+    """Register a slice to another; the warped one, and the ``maps (L, *spatial)`` warped with it."""
     if moving.min() == moving.max() or fixed.min() == fixed.max():  # an empty slice says nothing
-        return maps, torch.ones_like(fixed)
+        return moving, maps
     place = torch.from_numpy(np.diag([*spacing, 1.0]))
     pair = [MetaTensor(slice_[None], affine=place) for slice_ in (moving, fixed)]
     ddf = registrar.estimate(pair[0], pair[1])[1].ddf[None].float()
     moved = warp(torch.cat([moving[None], maps])[None], ddf)[0]
-    difference = (moved[0] - fixed).abs()[None, None]
-    return moved[1:], smooth(difference, QUALITY_SIGMA / float(np.mean(spacing)))[0, 0]
+    return moved[0], moved[1:]
 
 
 def _labelled(drawn: Tensor, axis: int) -> list[int]:
