@@ -69,6 +69,7 @@ def prepare_folder(
     label_id: int | None = None,
     intensity_scale: float = 1.0,
     intensity_offset: float = 0.0,
+    percentiles: Sequence[float] | None = None,
     spatial_dims: int = 2,
     r: float = 0.15,
     split: str = "subject",
@@ -91,6 +92,8 @@ def prepare_folder(
         label_id: the label to keep, as 1; default all.
         intensity_scale: factor on the stored intensities (for windowed 8-bit CT of -125 to 275 HU: 1.5686).
         intensity_offset: added after scaling (in the same example: -125).
+        percentiles: two of each volume's, such as 0.5,99.5, brought to 0 and 1000 in their place, for MR and other
+            images without absolute intensities; a bundle then takes --window "[0,1000]".
         spatial_dims: 2 pairs slices of one volume, 3 pairs volumes of different subjects.
         r: annotated fraction of the slices, in (0, 1]; the volume is divided into r x slices groups, 2-D only.
         split: subject keeps a subject in one section; pair draws pairs at random, as the paper does.
@@ -102,9 +105,13 @@ def prepare_folder(
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
+    if percentiles is not None and (intensity_scale, intensity_offset) != (1.0, 0.0):
+        raise ValueError("give either --percentiles or --intensity_scale and --intensity_offset.")
     pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
-    read = (data.read_folder_case(c, label_id, intensity_scale, intensity_offset) for c in _progress(cases))
+    read = (
+        data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles) for c in _progress(cases)
+    )
     print(data.write_pairs(read, output_dir, pairing, volumes, name=Path(table or source_dir or "").name))
 
 

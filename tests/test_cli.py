@@ -109,6 +109,16 @@ def test_prepare_folder_with_scale_offset_and_label(
     assert set(np.unique(labels)) == {0, 1} and 0.25 < labels.mean() < 0.42  # one of three labels
 
 
+def test_prepare_folder_with_percentiles(tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prepare", "folder", "--source_dir", str(own_folder), "--output_dir", str(tmp_path / "out"), "--images",
+             "image_*.nii.gz", "--labels", "label_*.nii.gz", "--percentiles", "0,100", "--split", "pair"]  # fmt: skip
+    assert "give either --percentiles or" in refused([*words, "--intensity_scale", "2"], capsys)
+    cli.main([*words, "--spatial_dims", "3", "--fractions", "1,0,0"])
+    for pair in load_pairs(printed_path(capsys), "training"):
+        image = nib.load(pair["fixed"]).get_fdata()
+        assert image.min() == 0 and image.max() == 1000
+
+
 def test_prepare_folder_from_a_table_in_3d(
     tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 
 from .images import read_image, read_label
 from .volume import Volume, keep_label, natural_order, require_folder
@@ -104,7 +105,11 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def read_folder_case(
-    case: Case, label_id: int | None = None, intensity_scale: float = 1.0, intensity_offset: float = 0.0
+    case: Case,
+    label_id: int | None = None,
+    intensity_scale: float = 1.0,
+    intensity_offset: float = 0.0,
+    percentiles: Sequence[float] | None = None,
 ) -> Volume:
     """Read one case in any format of :py:func:`read_image` (NIfTI, MHA, NRRD, a DICOM series folder, …).
 
@@ -113,10 +118,11 @@ def read_folder_case(
         label_id: the label to keep, as 1; None keeps all labels as they are.
         intensity_scale: factor on the stored intensities, applied before the offset.
         intensity_offset: added to the scaled intensities, for data sets that stored a window and not Hounsfield units.
+        percentiles: two of the volume's, brought to 0 and 1000, for MR and other images without absolute intensities.
 
     Raises:
-        ValueError: for a file that can't be read or is not a volume, NaN, a label on another grid, or one that lacks
-            ``label_id``.
+        ValueError: for a file that can't be read or is not a volume, NaN, a label on another grid, one that lacks
+            ``label_id``, or percentiles that are not two rising numbers in 0..100 or are one intensity.
     """
     image, affine = _load(case.image, read_image)
     label = None
@@ -128,7 +134,19 @@ def read_folder_case(
                 "or another origin, spacing or direction); resample the label onto the image."
             )
         label = keep_label(stored, label_id, case.label)
+    if percentiles is not None:
+        intensity_scale, intensity_offset = _between(image, percentiles, case.image)
     return Volume(case.subject, image * intensity_scale + intensity_offset, affine, label)
+
+
+def _between(image: NDArray, percentiles: Sequence[float], source: Path) -> tuple[float, float]:
+    """Scale and offset that bring two percentiles of an image to 0 and 1000."""
+    if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise ValueError(f"percentiles must be two rising numbers in 0..100, such as 0.5,99.5, got {percentiles}.")
+    low, high = np.percentile(image, percentiles)
+    if low == high:
+        raise ValueError(f"{source}: its percentiles {percentiles} are one intensity, {low:g}; take others.")
+    return float(1000 / (high - low)), float(-1000 * low / (high - low))
 
 
 def _load(path: Path, read: Callable[[Path], MetaTensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -109,6 +109,28 @@ def test_intensity_scale_comes_before_the_offset(tmp_path: Path, array: NDArray)
     np.testing.assert_allclose(read_folder_case(case, None, 1.5, -125).image, array * 1.5 - 125, rtol=1e-6)
 
 
+def test_percentiles_of_each_volume(tmp_path: Path, array: NDArray) -> None:
+    case = Case("a", write_nifti(tmp_path / "i.nii", array))
+    image = read_folder_case(case, percentiles=(5, 90)).image
+    np.testing.assert_allclose(np.percentile(image, (5, 90)), (0, 1000), atol=1e-3)
+    assert np.corrcoef(image.ravel(), array.ravel())[0, 1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wrong", [(5,), (90, 5), (-1, 50), (0, 101)])
+def test_percentiles_that_make_no_sense(tmp_path: Path, array: NDArray, wrong: tuple[float, ...]) -> None:
+    case = Case("a", write_nifti(tmp_path / "i.nii", array))
+    with pytest.raises(ValueError, match="percentiles must be two rising numbers"):
+        read_folder_case(case, percentiles=wrong)
+
+
+def test_percentiles_of_an_image_that_is_almost_constant(tmp_path: Path, array: NDArray) -> None:
+    flat = np.zeros_like(array)
+    flat[0, 0, 0] = 1
+    case = Case("a", write_nifti(tmp_path / "flat.nii", flat))
+    with pytest.raises(ValueError, match=r"flat\.nii: its percentiles \(1, 50\) are one intensity, 0"):
+        read_folder_case(case, percentiles=(1, 50))
+
+
 # --- names -------------------------------------------------------------------------------------------------------
 
 
