@@ -46,13 +46,34 @@ def test_only_slices_between_annotated_ones_count() -> None:
 def test_opponents_know_a_cone(name: str) -> None:
     label = cone()
     annotation = every_kth(label, 8)
-    found = PropagationMethod(name).build()(label.float(), sparse_label(label, annotation), annotation)
+    found, seconds = PropagationMethod(name).run(label.float(), sparse_label(label, annotation), annotation)
+    assert seconds > 0
     assert found.shape == label.shape and overlap_between(found, label, annotation)[1] > 0.97
+
+
+def test_methods_that_differ_in_the_training_share_the_registrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    label = cone()
+    annotation = every_kth(label, 8)
+    arguments = (label.float(), sparse_label(label, annotation), annotation, {})
+    found, seconds = PropagationMethod("registration").run(*arguments)
+    monkeypatch.setattr(propagation, "propagate", lambda *_, **__: pytest.fail("registered again"))
+    learnt, longer = PropagationMethod("registration", settings={"train_epochs": 1}).run(*arguments)
+    assert longer > seconds and not torch.equal(found, learnt)
+    assert torch.equal(found, PropagationMethod("registration").run(*arguments)[0])
+    with pytest.raises(pytest.fail.Exception, match="registered again"):
+        PropagationMethod("registration", settings={"intensity": "percentiles"}).run(*arguments)
+
+
+def test_labels_beyond_a_byte_keep_their_numbers() -> None:
+    label = cone() * 300
+    annotation = every_kth(label, 8)
+    found, _ = PropagationMethod("morphological").run(label.float(), sparse_label(label, annotation), annotation)
+    assert set(found.unique().tolist()) == {0, 300} and overlap_between(found, label, annotation)[300] > 0.97
 
 
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ValueError, match="guess is no method of propagation"):
-        PropagationMethod("guess").build()
+        PropagationMethod("guess")
 
 
 def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
