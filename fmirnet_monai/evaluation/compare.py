@@ -109,7 +109,7 @@ def compare(
         context: what all methods share.
         title: of the table.
         pictures: cases in the figure, spread evenly; 0 draws none.
-        memory: measure each method's peak memory too, on its first case.
+        memory: measure each method's peak memory too, on the first case that did not fail.
 
     Returns:
         the Markdown table.
@@ -158,8 +158,6 @@ def _run(
     table = _read_cases(path, setup)
     todo = [pair for pair in pairs if pair["case"] not in table.index]
     progress.update(len(pairs) - len(todo))
-    if not todo:
-        return table
     registrar = None
     for pair in todo:
         row: dict[str, Any] = {"subject": SUBJECTS.join(_subjects(pair)), "error": ""}
@@ -171,8 +169,6 @@ def _run(
                 registrar.estimate(loaded.moving, loaded.fixed)  # the first pass warms up
             values, field = run_case(registrar, loaded)
             row |= values
-            if memory and table.empty:
-                row[MEMORY] = peak_memory(partial(_first_case, spec, pair, cases, context))
             if pair["case"] in shown:
                 target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -185,6 +181,10 @@ def _run(
         table = pd.concat([table, pd.DataFrame([row], index=pd.Index([pair["case"]], name="case"))])
         write_text(path, table.to_csv(float_format="%.6g"))
         progress.update()
+    done = [pair for pair in pairs if table.loc[pair["case"], "error"] == ""]
+    if memory and done and (MEMORY not in table or table[MEMORY].isna().all()):
+        table.loc[done[0]["case"], MEMORY] = peak_memory(partial(_first_case, spec, done[0], cases, context))
+        write_text(path, table.to_csv(float_format="%.6g"))
     return table
 
 

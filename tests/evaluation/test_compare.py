@@ -28,7 +28,8 @@ from fmirnet_monai.spatial import Grid
 from fmirnet_monai.utils import save_checkpoint
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
-tune_module = import_module("fmirnet_monai.evaluation.tune")  # the package's name for it is the function
+compare_module = import_module("fmirnet_monai.evaluation.compare")
+tune_module = import_module("fmirnet_monai.evaluation.tune")  # the package's names for both are the functions
 METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
 
 
@@ -190,10 +191,36 @@ def allocate(mebibytes: int) -> partial:
     return partial(np.ones, mebibytes * 2**20, np.uint8)
 
 
+HELD: list[torch.Tensor] = []
+
+
+def small_pieces(mebibytes: int) -> None:
+    """Take and free memory in pieces, below one that is kept: the C library does not return them by itself."""
+    pieces = [torch.ones(2**14) for _ in range(16 * mebibytes)]
+    HELD.append(torch.ones_like(pieces[0]))
+
+
+def pieces_after_warming_up(mebibytes: int) -> partial:
+    small_pieces(mebibytes)
+    return partial(small_pieces, mebibytes)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system doesn't tell a process's peak memory")
 def test_peak_memory_is_that_of_the_work_alone() -> None:
     assert peak_memory(partial(allocate, 200)) == pytest.approx(200, abs=5)
     assert peak_memory(partial(allocate, 0)) < 5
+    assert peak_memory(partial(pieces_after_warming_up, 100)) == pytest.approx(100, abs=5)
+
+
+def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_module, "peak_memory", lambda _: 7.0)
+    methods, few = parse_methods(["identity"]), replace(cases, count=2)
+    text = compare(few, methods, tmp_path, pictures=0)
+    assert "Peak memory" not in text
+    monkeypatch.setattr(compare_module, "run_case", lambda *_: pytest.fail("run again"))
+    assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
+    monkeypatch.setattr(compare_module, "peak_memory", lambda _: pytest.fail("measured again"))
+    assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
 
 
 def test_settings_that_fold_lose() -> None:
