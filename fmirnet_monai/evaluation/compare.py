@@ -185,7 +185,7 @@ def _run(
     if memory and done and (MEMORY not in table or table[MEMORY].isna().all()):
         table.loc[done[0]["case"], MEMORY] = peak_memory(partial(_first_case, spec, done[0], cases, context))
         write_text(path, table.to_csv(float_format="%.6g"))
-    return table
+    return _read_cases(path, setup)  # with its digits, or a second run's p-values would be others
 
 
 def _first_case(spec: MethodSpec, pair: Mapping[str, Any], cases: Cases, context: Context) -> Callable[[], object]:
