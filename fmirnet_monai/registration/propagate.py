@@ -100,8 +100,8 @@ class Blend:
     """How what comes from both annotated neighbours is weighted: by ``nearness ** n / difference ** q``.
 
     The difference is the mean absolute one of intensities in [0, 1] that registration leaves around a voxel. It is
-    taken on coarse pixels, as noise says nothing about the registration. The defaults were chosen on validation volumes
-    (``benchmarks/propagation_choices.json``).
+    taken on coarse pixels, as noise says nothing about the registration. The defaults were chosen by hand on one BTCV
+    validation volume; ``benchmarks/propagation_choices.json`` compares others on validation volumes.
 
     Attributes:
         nearness: n, of the number of slices to the other neighbour.
@@ -118,7 +118,7 @@ class Blend:
     floor: float = 1e-3
 
     def difference(self, warped: Tensor, fixed: Tensor, spacing: NDArray[np.floating]) -> Tensor:
-        """Local difference of two slices ``(*spatial)``."""
+        """Local difference ``(*spatial)`` of two slices of that shape, ``spacing`` in mm."""
         sides = np.multiply(fixed.shape, spacing)
         size = [min(n, max(1, round(side / self.pixel))) for n, side in zip(fixed.shape, sides, strict=True)]
         coarse = resize((warped - fixed)[None, None], size).abs()
@@ -126,7 +126,7 @@ class Blend:
         return resize(local, fixed.shape)[0, 0] + self.floor
 
     def share(self, nearness: Sequence[int], differences: Sequence[Tensor]) -> Tensor:
-        """Weight in [0, 1] of the first of both."""
+        """Weight in [0, 1], ``(*spatial)``, of the first neighbour, from the nearness and difference of both."""
         logit = self.nearness * math.log(nearness[0] / nearness[1])
         return (logit - self.quality * (differences[0] / differences[1]).log()).sigmoid()
 
