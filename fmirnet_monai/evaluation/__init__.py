@@ -1,13 +1,13 @@
 """From measured cases to tables, figures and reports."""
 
-from .compare import Cases, compare
+from .comparison import Cases, compare
 from .figures import draw_comparison, draw_pairs, draw_segmentations
 from .methods import Context, MethodSpec, parse_methods
 from .page import write_report
 from .report import RegistrationReport, SegmentationReport
 from .study import run_study
 from .table import before_and_after, markdown_table, summarise, write_tables
-from .tune import trials_table, tune
+from .tuning import trials_table, tune
 
 __all__ = [
     "Cases",

@@ -17,12 +17,12 @@ from fmirnet_monai.data import load_volumes
 from fmirnet_monai.data.pairing import SECTIONS
 from fmirnet_monai.utils import write_text
 
-from .compare import Cases, compare
+from .comparison import Cases, compare
 from .methods import Context, MethodSpec, read_tuned
 from .propagation import PropagationMethod, compare_propagation
 from .segmentation import SegmentationMethod, compare_segmentation
 from .training import train_networks
-from .tune import trials_table, tune
+from .tuning import trials_table, tune
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from .base import PairRegistrar
 from .method import Method
 from .optimise import AffineOptimizer, ControlGridOptimizer, DenseOptimizer
-from .propagate import Annotation, Blend, Propagation, propagate
+from .propagation import Annotation, Blend, Propagation, propagate
 from .registrar import Registrar
-from .relabel import relabel
+from .relabelling import relabel
 from .result import Registration
 from .transform import Registerd
 

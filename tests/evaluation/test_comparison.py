@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,19 @@ from scipy.stats import wilcoxon
 
 from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
 from fmirnet_monai.data import LoadedPair, load_pairs
-from fmirnet_monai.evaluation import Cases, Context, MethodSpec, compare, parse_methods, run_study, tune
+from fmirnet_monai.evaluation import (
+    Cases,
+    Context,
+    MethodSpec,
+    compare,
+    comparison,
+    parse_methods,
+    run_study,
+    tune,
+    tuning,
+)
 from fmirnet_monai.evaluation import methods as methods_module
-from fmirnet_monai.evaluation.compare import p_values, resample_pair
+from fmirnet_monai.evaluation.comparison import p_values, resample_pair
 from fmirnet_monai.evaluation.memory import peak_memory
 from fmirnet_monai.evaluation.training import TrainingJob
 from fmirnet_monai.registration.base import percentiles
@@ -28,8 +37,6 @@ from fmirnet_monai.spatial import Grid
 from fmirnet_monai.utils import save_checkpoint
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
-compare_module = import_module("fmirnet_monai.evaluation.compare")
-tune_module = import_module("fmirnet_monai.evaluation.tune")  # the package's names for both are the functions
 METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
 
 
@@ -183,7 +190,7 @@ def test_tuning_takes_the_best_trial_and_compare_takes_its_settings(
     (spec,) = parse_methods(["demons"], output)
     assert spec.settings == best["settings"]
     assert spec.build(Context(), 2).iterations == (20, 20, 20)  # type: ignore[attr-defined]
-    monkeypatch.setattr(tune_module, "_try", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(tuning, "_try", lambda *_: pytest.fail("tried again"))
     assert tune(validation, parse_methods(["demons"]), output) == found
     with pytest.raises(ValueError, match="holds a search on other pairs"):
         tune(cases, parse_methods(["demons"]), output)
@@ -215,13 +222,13 @@ def test_peak_memory_is_that_of_the_work_alone() -> None:
 
 
 def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare_module, "peak_memory", lambda _: 7.0)
+    monkeypatch.setattr(comparison, "peak_memory", lambda _: 7.0)
     methods, few = parse_methods(["identity"]), replace(cases, count=2)
     text = compare(few, methods, tmp_path, pictures=0)
     assert "Peak memory" not in text
-    monkeypatch.setattr(compare_module, "run_case", lambda *_: pytest.fail("run again"))
+    monkeypatch.setattr(comparison, "run_case", lambda *_: pytest.fail("run again"))
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
-    monkeypatch.setattr(compare_module, "peak_memory", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr(comparison, "peak_memory", lambda _: pytest.fail("measured again"))
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
 
 
@@ -231,7 +238,7 @@ def test_settings_that_fold_lose() -> None:
         {"settings": {"a": 2}, "dice": 0.8, "digital_folding": 0.1, "failed": 0},
         {"settings": {"a": 3}, "dice": 0.95, "digital_folding": 0.0, "failed": 1},
     ]
-    assert tune_module._winner(trials)["settings"] == {"a": 2}
+    assert tuning._winner(trials)["settings"] == {"a": 2}
 
 
 def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

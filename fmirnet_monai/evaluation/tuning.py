@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from fmirnet_monai.utils import write_text
 
-from .compare import Cases, run_case
+from .comparison import Cases, run_case
 from .methods import Context, MethodSpec
 from .training import train_networks
 

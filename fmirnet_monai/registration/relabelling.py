@@ -27,7 +27,7 @@ from fmirnet_monai.engines import EpochSeed, ProgressBar
 from fmirnet_monai.spatial import Grid
 
 from .optimise import resize
-from .propagate import Propagation
+from .propagation import Propagation
 
 MARGIN = 20.0  # mm around all labels that the network sees
 LONGEST = 192  # pixels of the longer side of what it sees, at most

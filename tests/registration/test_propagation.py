@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from fmirnet_monai.registration import Annotation, DenseOptimizer, Registrar, propagate
-from fmirnet_monai.registration.propagate import signed_distance
+from fmirnet_monai.registration.propagation import signed_distance
 
 DEPTH, SIZE = 21, 64
 
