@@ -19,7 +19,7 @@ from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.utils import package_version, write_text
 
 from .planes import Plane, choose_planes, choose_voxel, obliqueness, png_uri, resized
-from .table import COLUMNS
+from .table import column
 
 if TYPE_CHECKING:  # the registration package reads bundles and configurations, a page only its result
     from fmirnet_monai.registration.result import Registration
@@ -97,7 +97,7 @@ def find_warnings(metrics: Mapping[str, float], inverse_residual: float, folded:
         if name in SIMILARITIES or name.startswith(("dice", "tre_")):
             before = metrics.get(f"before_{name}", math.nan)
             if _change(name, before, value) < 0:
-                found.append(f"{_head(name)} got worse, from {_number(name, before)} to {_number(name, value)}.")
+                found.append(f"{column(name)[0]} got worse, from {_number(name, before)} to {_number(name, value)}.")
     known = [metrics[n] for n in ("folding", "digital_folding") if math.isfinite(metrics.get(n, math.nan))]
     if (worst := max(known, default=folded)) > FOLDING_LIMIT:
         found.append(f"the field folds in up to {worst:.2f} % of the image, more than {FOLDING_LIMIT} %.")
@@ -109,18 +109,14 @@ def find_warnings(metrics: Mapping[str, float], inverse_residual: float, folded:
 # --- numbers -----------------------------------------------------------------------------------------------------
 
 
-def _head(name: str) -> str:
-    return f"Dice, label {name[5:]}" if name.startswith("dice_") else COLUMNS.get(name, (name, 3))[0]
-
-
 def _number(name: str, value: float) -> str:
-    digits = COLUMNS.get(name, (name, 3))[1]
+    digits = column(name)[1]
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 def _change(name: str, before: float, after: float) -> float:
     """Improvement as far as the shown decimals tell, negative where it got worse, NaN where it can't be said."""
-    digits = COLUMNS.get(name, (name, 3))[1]
+    digits = column(name)[1]
     change = round(after, digits) - round(before, digits)
     return -change if name in LOWER_IS_BETTER else change
 
@@ -131,7 +127,7 @@ def _verdict(r: Registration, folded: int, total: int) -> str:
     similarity = next((n for n in SIMILARITIES if n in paired), None)
     for name in (similarity, "dice", "tre_mean"):
         if name in paired:
-            parts.append(f"{_head(name)} {_number(name, _before(r, name))} → {_number(name, paired[name])}")
+            parts.append(f"{column(name)[0]} {_number(name, _before(r, name))} → {_number(name, paired[name])}")
     parts.append(f"folding {r.metrics.get('folding', 100 * folded / total):.2f} %")
     parts.append(f"inverse residual {r.inverse_residual:.2f} voxels")
     return " · ".join(escape(part) for part in parts)
@@ -149,7 +145,7 @@ def _metric_table(metrics: Mapping[str, float]) -> str:
         change = _change(name, before, after)
         mark = '<td class="worse">worse</td>' if change < 0 else f"<td>{'better' if change > 0 else ''}</td>"
         rows.append(
-            f"<tr><th>{escape(_head(name))}<td>{_number(name, before)}<td>{_number(name, after)}</td>{mark}</tr>"
+            f"<tr><th>{escape(column(name)[0])}<td>{_number(name, before)}<td>{_number(name, after)}</td>{mark}</tr>"
         )
     head = "<tr><th><th class=n>before<th class=n>after<th></tr>"
     return f"<table class=metrics>{head}{''.join(rows)}</table>" if rows else "<p>None were measured.</p>"

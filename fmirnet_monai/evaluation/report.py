@@ -96,10 +96,12 @@ class Report(ABC):
             self.pictures.append({"title": self._names[-1], **self.picture(batch, output)})
 
     def _write(self, engine: Workflow) -> None:
-        details = {
-            name: torch.nanmean(values.flatten(1), dim=1).cpu().numpy()
-            for name, values in engine.state.metric_details.items()
-        }
+        details = {}
+        for name, values in engine.state.metric_details.items():
+            by_label = values.flatten(1).cpu()
+            details[name] = by_label.nanmean(1).numpy()
+            if by_label.shape[1] > 1:
+                details |= {f"{name}_{i}": part.numpy() for i, part in enumerate(by_label.unbind(1), 1)}
         seconds = np.array(self._seconds)
         seconds[:1] = np.nan  # the first pass warms up
         cases = pd.DataFrame({**details, "seconds": seconds}, index=self._names)

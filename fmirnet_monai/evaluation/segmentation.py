@@ -52,6 +52,7 @@ def compare_segmentation(
     training: Mapping[str, Any],
     title: str = "",
     section: str = "test",
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """Train and evaluate what has not been yet, and write ``comparison.md``, ``.csv``, ``.json`` and ``.png``.
 
@@ -63,6 +64,7 @@ def compare_segmentation(
         training: config overrides that all rows share.
         title: of the table.
         section: of the volumes that are segmented.
+        labels: number to name of the labels whose Dice gets a column of its own.
 
     Returns:
         the Markdown table: mean (standard deviation) over volumes.
@@ -86,12 +88,13 @@ def compare_segmentation(
     rows = {label: pd.read_csv(folders[job.output_dir] / "cases.csv").set_index("case") for label, job in jobs.items()}
     rows = {label: table.drop(columns=["row"]) for label, table in rows.items()}
     subjects = next(iter(rows.values())).index
+    heads = {f"dice_{number}": f"Dice, {name}" for number, name in (labels or {}).items()}
     lines = [f"# {title}", ""] if title else []
     lines += [
         f"Mean (standard deviation) over the volumes of n = {len(subjects)} subjects, section `{section}`: "
         f"{', '.join(map(str, subjects))}. HD, HD95 and ASSD in mm, on each volume's own grid.",
         "",
-        markdown_table(rows, ["dice", "hd", "hd95", "assd"]),
+        markdown_table(rows, ["dice", *heads, "hd", "hd95", "assd"], heads),
     ]
     if closed := _gaps(methods, rows):
         lines += ["Of the distance in Dice between the few labels alone and all labels, joint training closes:", ""]

@@ -168,17 +168,19 @@ class SegmentationStudy(Study):
         models: folder of the training runs, below the working folder; studies of one data set share it.
         training: config overrides that all rows share.
         section: of the volumes that are segmented.
+        labels: number to name of the labels that get a column of their own, where there are several.
     """
 
     models: str = "models"
     training: Mapping[str, Any] = field(default_factory=dict)
     section: str = "test"
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def make(self, work: Path, results: Path | None) -> str:
         """Train and segment, see :py:meth:`Study.make`."""
         methods = [SegmentationMethod(**row) for row in self.methods]
-        folder = self.folder(work)
-        return compare_segmentation(methods, work, work / self.models, folder, self.training, self.title, self.section)
+        options = (self.folder(work), self.training, self.title, self.section, self.labels)
+        return compare_segmentation(methods, work, work / self.models, *options)
 
 
 KINDS: dict[str, type[Study]] = {

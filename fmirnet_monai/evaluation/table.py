@@ -31,6 +31,15 @@ COLUMNS = {
 }
 
 
+def column(metric: str) -> tuple[str, int]:
+    """Head and decimals of a metric's column; ``dice_6`` is that of label 6 alone, any other name stands for itself."""
+    base, _, label = metric.rpartition("_")
+    if metric not in COLUMNS and base in COLUMNS:
+        head, digits = COLUMNS[base]
+        return f"{head}, label {label}", digits
+    return COLUMNS.get(metric, (metric, 3))
+
+
 def summarise(cases: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation (n - 1) and number of cases that have a value, per metric.
 
@@ -43,18 +52,22 @@ def summarise(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"mean": cases.mean(), "sd": cases.std(ddof=1), "n": cases.count()}).T
 
 
-def markdown_table(rows: Mapping[str, pd.DataFrame], metrics: Sequence[str] | None = None) -> str:
+def markdown_table(
+    rows: Mapping[str, pd.DataFrame], metrics: Sequence[str] | None = None, heads: Mapping[str, str] | None = None
+) -> str:
     """Markdown table of ``mean (sd)``, one row per entry of ``rows``.
 
     Args:
         rows: row name to cases, see :py:func:`summarise`.
         metrics: columns, in order; by default those of :py:data:`COLUMNS` that any row has.
+        heads: of columns that are not to have that of :py:func:`column`.
 
     Returns:
         the table, ending in a newline; a cell whose n differs from the number of cases says so.
     """
     chosen = [m for m in (metrics or COLUMNS) if any(m in cases for cases in rows.values())]
-    lines = ["| | n | " + " | ".join(COLUMNS[m][0] for m in chosen) + " |", "|---" * (len(chosen) + 2) + "|"]
+    titles = [(heads or {}).get(m, column(m)[0]) for m in chosen]
+    lines = ["| | n | " + " | ".join(titles) + " |", "|---" * (len(chosen) + 2) + "|"]
     for name, cases in rows.items():
         summary = summarise(cases)
         cells = [_cell(summary, m, len(cases)) for m in chosen]
@@ -72,7 +85,7 @@ def _cell(summary: pd.DataFrame, metric: str, total: int) -> str:
     if metric not in summary or not summary[metric]["n"]:
         return "–"
     mean, sd, n = summary[metric]
-    digits = COLUMNS[metric][1]
+    digits = column(metric)[1]
     spread = "" if np.isnan(sd) else f" ({sd:.{digits}f})"
     return f"{mean:.{digits}f}{spread}" + (f" [n = {n:.0f}]" if n < total else "")
 

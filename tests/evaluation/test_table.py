@@ -53,6 +53,15 @@ def test_metrics_may_be_chosen_and_ordered(cases: pd.DataFrame) -> None:
     assert rows_of(table)[0] == ["", "n", "HD (mm)", "SSIM"]
 
 
+def test_a_label_may_have_a_column_of_its_own(cases: pd.DataFrame) -> None:
+    table = markdown_table({"after": cases.assign(dice_6=0.25, hd_1=2.0)}, ["dice_6", "hd_1"], {"hd_1": "HD, spleen"})
+    assert rows_of(table) == [
+        ["", "n", "Dice, label 6", "HD, spleen"],
+        ["---"] * 4,
+        ["after", "5", *["0.250 (0.000)", "2.00 (0.00)"]],
+    ]
+
+
 def test_cells_hold_mean_and_sd_and_say_when_cases_are_missing(cases: pd.DataFrame) -> None:
     head, _, row = rows_of(markdown_table({"after": cases}))
     cell = dict(zip(head, row, strict=True))

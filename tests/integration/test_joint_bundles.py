@@ -173,13 +173,14 @@ def test_study_of_segmentation_from_raw_data_to_table(raw_phantom: Path, tmp_pat
         "kind": "segmentation",
         "title": "Tiny",
         "prepare": [prepare],
-        "training": {**SMALL, "max_epochs": 1},
+        "training": {**SMALL, "max_epochs": 1, "num_classes": 3},
+        "labels": {"1": "liver"},
         "methods": [{**row, "datalist": "d/datalist.json"} for row in rows],
     }
     (tmp_path / "study.json").write_text(json.dumps(study))
     arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
     text = run_study(*arguments)
-    assert "| few | 1 |" in text and "| ours | 1 |" in text and "- ours: –" in text
+    assert "| Dice | Dice, liver |" in text and "| few | 1 |" in text and "| ours | 1 |" in text and "- ours: –" in text
     assert (tmp_path / "work" / "study" / "comparison.png").is_file()
     shutil.rmtree(tmp_path / "results")
     assert run_study(*arguments) == text and (tmp_path / "results" / "study.csv").is_file()
