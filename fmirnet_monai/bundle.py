@@ -69,7 +69,7 @@ def load_network(
     """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
 
     Args:
-        bundle_dir: the bundle's folder.
+        bundle_dir: the bundle's folder, or its name.
         weights: file of a bare state dict; by default the bundle's ``models/model.pt``.
         config: as :py:func:`read_inference_config` gave it; by default read without a variant.
 
@@ -77,8 +77,9 @@ def load_network(
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
-    parser = config or read_inference_config(bundle_dir)
-    path = Path(weights) if weights else Path(bundle_dir) / "models" / "model.pt"
+    folder = find_bundle(bundle_dir)
+    parser = config or read_inference_config(folder)
+    path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
     network: torch.nn.Module = parser.get_parsed_content("network_def")
