@@ -152,16 +152,16 @@ def compare_propagation(
     folder = Path(output_dir)
     cases, settings = folder / "comparison.csv", folder / "settings.json"
     rows: list[dict[str, Any]] = []
-    known = json.loads(settings.read_text()) if settings.is_file() else {}
+    specs = json.loads(settings.read_text()) if settings.is_file() else {}
     if cases.is_file():
         rows += [
             {str(k): v for k, v in row.items()} for row in pd.read_csv(cases, dtype={"subject": str}).to_dict("records")
         ]
     for spec in methods:
         stored = json.loads(json.dumps(asdict(spec)))
-        if known.setdefault(spec.row, stored) != stored:
+        if specs.setdefault(spec.row, stored) != stored:
             raise ValueError(f"{cases}: holds cases of {spec.row} with other settings; remove {folder}.")
-    write_text(settings, json.dumps(known, indent=1) + "\n")
+    write_text(settings, json.dumps(specs, indent=1) + "\n")
     done = {(row["method"], row["set"], row["subject"], row["every"]) for row in rows}
     progress = tqdm(total=len(methods) * len(volumes) * len(every), unit="case")
     for volume in volumes:
