@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 BUNDLE := bundles/fmirnet_chaos
 
 DATA ?= ../shared/data
@@ -12,7 +13,7 @@ TABLES := table2 table4 table5 table1 table1_camus table6 table6_btcv
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
-	@echo "make test    lint, type check and all tests"
+	@echo "make test    lint, type check and all tests, in JOBS=$(JOBS) processes of one thread"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
@@ -34,7 +35,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 tables: install
 	for table in $(TABLES); do \
