@@ -44,7 +44,7 @@ class ElastixRegistrar(ClassicalRegistrar):
     GRID: ClassVar[dict[str, list[Any]]] = {
         "metric": ["AdvancedMeanSquares", "AdvancedNormalizedCorrelation"],
         "grid_spacing": [4.0, 6.0, 8.0, 12.0],
-        "bending_weight": [0.0, 0.1],
+        "bending_weight": [0.0, 0.1, 1.0, 10.0],
     }
 
     name: str = "elastix"
