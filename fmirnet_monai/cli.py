@@ -163,6 +163,83 @@ def prepare_pairs(
     print(data.write_named_pairs(_progress(pairs), output_dir, pairing, Path(table or source_dir or "").name))
 
 
+def prepare_echonet(
+    *,
+    source_dir: str,
+    output_dir: str,
+    split: str = "subject",
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+) -> None:
+    """Write end-diastole and end-systole of each clip, and a datalist of pairs, from EchoNet-Dynamic or EchoNet-LVH.
+
+    Clips that can't be decoded, or lack a frame that their table names, are reported and left out.
+
+    Args:
+        source_dir: the unpacked data set, clips (*.avi) with VolumeTracings.csv or MeasurementsList.csv; without
+            either, the two frames of each clip that differ most are taken.
+        output_dir: folder to write.
+        split: subject keeps a subject in one section; pair draws pairs at random.
+        fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+    """
+    cases, remarks = data.find_echonet_cases(source_dir)
+    pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
+    _report_left_out(*data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet"), remarks)
+
+
+def prepare_camus(
+    *,
+    source_dir: str,
+    output_dir: str,
+    views: Sequence[str] = ("2CH", "4CH"),
+    split: str = "subject",
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+) -> None:
+    """Write end-diastole and end-systole of each patient and view, and a datalist of pairs, from CAMUS as downloaded.
+
+    Images that can't be read are reported and left out.
+
+    Args:
+        source_dir: the unpacked data set, in its form of .mhd or of .nii.gz.
+        output_dir: folder to write.
+        views: of the heart, 2CH, 4CH or both.
+        split: subject keeps a subject in one section; pair draws pairs at random.
+        fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+    """
+    cases, remarks = data.find_camus_cases(source_dir, views)
+    pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
+    _report_left_out(*data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS"), remarks)
+
+
+def prepare_sliver(
+    *,
+    source_dir: str,
+    output_dir: str,
+    fractions: Sequence[float] = (0.7, 0.2, 0.1),
+    seed: int = 0,
+    partners: int | None = None,
+) -> None:
+    """Write the scans of SLIVER07 as downloaded, and a datalist of ordered pairs of different subjects (3-D).
+
+    Scans that can't be read, such as one whose .raw file is absent, are reported and left out.
+
+    Args:
+        source_dir: the unpacked archives, with liver-origNNN.mhd and liver-segNNN.mhd somewhere below it.
+        output_dir: folder to write.
+        fractions: shares of the subjects in training, validation and test, such as 0.7,0.2,0.1.
+        seed: of the split.
+        partners: pair each volume with so many others of its section; default all.
+    """
+    pairing = data.Pairing(3, fractions=fractions, seed=seed, partners=partners)
+    left_out: list[str] = []
+    read = data.read_each(data.read_folder_case, _progress(data.find_sliver_cases(source_dir)), left_out)
+    datalist = data.write_pairs((volume for _, volume in read), output_dir, pairing, name="SLIVER07")
+    _report_left_out(datalist, left_out)
+
+
 def prepare_merge(*, datalists: Sequence[str], output: str) -> None:
     """Join datalists section by section; every subject stays in the section its own datalist gave it.
 
@@ -203,6 +280,38 @@ def phantom(
         seed: another seed gives other anatomies.
     """
     print(data.write_phantom(output_dir, subjects, shape, spacing, seed))
+
+
+def phantom_echonet(*, output_dir: str, subjects: int = 40, frames: int = 32, seed: int = 0) -> None:
+    """Write generated echocardiograms: clips of a beating ventricle as .avi and CSV in the layout of EchoNet-Dynamic.
+
+    Args:
+        output_dir: folder to write.
+        subjects: number of clips.
+        frames: of each clip, one beat.
+        seed: another seed gives other hearts.
+    """
+    print(data.write_echo_phantom(output_dir, subjects, frames, seed))
+
+
+def phantom_sliver(
+    *,
+    output_dir: str,
+    subjects: int = 6,
+    shape: Sequence[int] = (96, 96, 64),
+    spacing: Sequence[float] = (4.0, 4.0, 4.0),
+    seed: int = 0,
+) -> None:
+    """Write generated abdomen-like volumes as .mhd and .raw in the layout of SLIVER07.
+
+    Args:
+        output_dir: folder to write.
+        subjects: number of volumes.
+        shape: voxels of each along left, back and head.
+        spacing: mm along the same axes.
+        seed: another seed gives other anatomies.
+    """
+    print(data.write_sliver_phantom(output_dir, subjects, shape, spacing, seed))
 
 
 def publish(*, weights: str, bundle_dir: str) -> None:
@@ -561,9 +670,17 @@ COMMANDS: dict[str, Any] = {
     "metrics": metrics,
     "compare": {OWN: compare, "tune": compare_tune},
     "table": table,
-    "prepare": {"chaos": prepare_chaos, "folder": prepare_folder, "pairs": prepare_pairs, "merge": prepare_merge},
+    "prepare": {
+        "chaos": prepare_chaos,
+        "echonet": prepare_echonet,
+        "camus": prepare_camus,
+        "sliver": prepare_sliver,
+        "folder": prepare_folder,
+        "pairs": prepare_pairs,
+        "merge": prepare_merge,
+    },
     "download": {"chaos": download_chaos},
-    "phantom": phantom,
+    "phantom": {OWN: phantom, "echonet": phantom_echonet, "sliver": phantom_sliver},
     "publish": publish,
 }
 
@@ -574,8 +691,15 @@ def _print_values(values: Mapping[str, float]) -> None:
         print(f"{name:{width}s}  {value:.4f}")
 
 
-def _progress(cases: Sequence[Any]) -> Any:
-    return tqdm(cases, desc="preparing", unit="volume")
+def _progress(cases: Sequence[Any], unit: str = "volume") -> Any:
+    return tqdm(cases, desc="preparing", unit=unit)
+
+
+def _report_left_out(datalist: Path, left_out: Sequence[str], remarks: Sequence[str] = ()) -> None:
+    """Where the datalist is, and on stderr what is missing in it and why."""
+    for line in [*remarks, *(f"left out: {reason}" for reason in left_out)]:
+        print(line, file=sys.stderr)
+    print(f"{datalist}" + (f" ({len(left_out)} left out)" if left_out else ""))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

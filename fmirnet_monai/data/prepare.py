@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +14,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from .datalist import VOLUMES, write_datalist
 from .pairing import Pair, Pairing, limit_partners, slice_groups, split_pairs, volume_pairs
 from .volume import Volume
+
+Case = TypeVar("Case")
+Read = TypeVar("Read")
 
 
 def write_pairs(
@@ -78,6 +81,17 @@ def write_pairs(
         properties[VOLUMES] = whole
     write_datalist(datalist, sections, **properties, **asdict(pairing))
     return datalist
+
+
+def read_each(read: Callable[[Case], Read], cases: Iterable[Case], left_out: list[str]) -> Iterator[tuple[Case, Read]]:
+    """Each case with what ``read`` makes of it; ``left_out`` gets why others can't be read, a line each."""
+    for case in cases:
+        try:
+            found = read(case)
+        except (OSError, ValueError) as error:
+            left_out.append(str(error))
+        else:
+            yield case, found
 
 
 def refuse_existing(folder: Path) -> Path:
