@@ -118,6 +118,15 @@ def write_chaos_layout(volume: Volume, case_dir: str | Path) -> None:
         Image.fromarray(volume.label[..., index].T > 0).save(mask_dir / f"liver_GT_{number:03d}.png")
 
 
+def check_phantom(subjects: int, shape: Sequence[int], spacing: Sequence[float]) -> None:
+    """Raise ValueError for volumes that can't be made."""
+    if subjects < 1 or len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
+        raise ValueError(
+            "subjects must be at least 1, shape and spacing three positive numbers (left, back, head), got "
+            f"{subjects=}, {shape=}, {spacing=}."
+        )
+
+
 def write_phantom(
     output_dir: str | Path,
     subjects: int = 8,
@@ -137,11 +146,7 @@ def write_phantom(
     Returns:
         ``output_dir``.
     """
-    if subjects < 1 or len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
-        raise ValueError(
-            "subjects must be at least 1, shape and spacing three positive numbers (left, back, head), got "
-            f"{subjects=}, {shape=}, {spacing=}."
-        )
+    check_phantom(subjects, shape, spacing)
     folder = Path(output_dir).expanduser()
     for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
         volume = phantom_volume(str(number), seed + number, shape, spacing)

@@ -17,7 +17,7 @@ from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import set_geometry
 
 from .folder import Case
-from .phantom import phantom_volume
+from .phantom import check_phantom, phantom_volume
 from .volume import Volume, natural_order, require_folder
 
 
@@ -82,6 +82,7 @@ def write_sliver_phantom(
     Returns:
         ``output_dir``.
     """
+    check_phantom(subjects, shape, spacing)
     folder = Path(output_dir).expanduser()
     for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
         write_sliver_layout(phantom_volume(f"sliver_{number}", seed + number, shape, spacing), folder, number)

@@ -61,3 +61,9 @@ def test_nothing_to_read_and_doubled_numbers_are_errors(sliver: Path, tmp_path: 
     shutil.copytree(sliver, sliver / "again")
     with pytest.raises(ValueError, match="keep one of them"):
         find_sliver_cases(sliver)
+
+
+def test_a_sample_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="three positive numbers"):
+        write_sliver_phantom(tmp_path / "out", shape=(8, 8))
+    assert not (tmp_path / "out").exists()
