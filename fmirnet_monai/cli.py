@@ -236,7 +236,7 @@ def prepare_sliver(
     pairing = data.Pairing(3, fractions=fractions, seed=seed, partners=partners)
     left_out: list[str] = []
     read = data.read_each(data.read_folder_case, _progress(data.find_sliver_cases(source_dir)), left_out)
-    datalist = data.write_pairs((volume for _, volume in read), output_dir, pairing, name="SLIVER07")
+    datalist = data.write_pairs((volume for _, volume in read), output_dir, pairing, name="SLIVER07", left_out=left_out)
     _report_left_out(datalist, left_out)
 
 
@@ -269,8 +269,9 @@ def phantom(
     shape: Sequence[int] = (192, 192, 40),
     spacing: Sequence[float] = (2.0, 2.0, 3.0),
     seed: int = 0,
+    layout: str = "chaos",
 ) -> None:
-    """Write the generated sample: abdomen-like volumes as DICOM and PNG in the layout of CHAOS CT.
+    """Write the generated sample: abdomen-like volumes as DICOM and PNG in the layout of CHAOS CT, or of SLIVER07.
 
     Args:
         output_dir: folder to write.
@@ -278,8 +279,9 @@ def phantom(
         shape: voxels of each along left, back and head.
         spacing: mm along the same axes.
         seed: another seed gives other anatomies.
+        layout: chaos, or sliver for .mhd and .raw files.
     """
-    print(data.write_phantom(output_dir, subjects, shape, spacing, seed))
+    print(data.write_phantom(output_dir, subjects, shape, spacing, seed, layout))
 
 
 def phantom_echonet(*, output_dir: str, subjects: int = 40, frames: int = 32, seed: int = 0) -> None:
@@ -292,26 +294,6 @@ def phantom_echonet(*, output_dir: str, subjects: int = 40, frames: int = 32, se
         seed: another seed gives other hearts.
     """
     print(data.write_echo_phantom(output_dir, subjects, frames, seed))
-
-
-def phantom_sliver(
-    *,
-    output_dir: str,
-    subjects: int = 6,
-    shape: Sequence[int] = (96, 96, 64),
-    spacing: Sequence[float] = (4.0, 4.0, 4.0),
-    seed: int = 0,
-) -> None:
-    """Write generated abdomen-like volumes as .mhd and .raw in the layout of SLIVER07.
-
-    Args:
-        output_dir: folder to write.
-        subjects: number of volumes.
-        shape: voxels of each along left, back and head.
-        spacing: mm along the same axes.
-        seed: another seed gives other anatomies.
-    """
-    print(data.write_sliver_phantom(output_dir, subjects, shape, spacing, seed))
 
 
 def publish(*, weights: str, bundle_dir: str) -> None:
@@ -680,7 +662,7 @@ COMMANDS: dict[str, Any] = {
         "merge": prepare_merge,
     },
     "download": {"chaos": download_chaos},
-    "phantom": {OWN: phantom, "echonet": phantom_echonet, "sliver": phantom_sliver},
+    "phantom": {OWN: phantom, "echonet": phantom_echonet},
     "publish": publish,
 }
 

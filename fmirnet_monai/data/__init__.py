@@ -14,7 +14,7 @@ from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .points import Points, check_points_inside, read_points, write_points
 from .prepare import read_each, write_pairs
 from .sample import ensure_sample
-from .sliver import find_sliver_cases, write_sliver_layout, write_sliver_phantom
+from .sliver import find_sliver_cases, write_sliver_layout
 from .volume import Volume, check_finite
 
 __all__ = [
@@ -65,5 +65,4 @@ __all__ = [
     "write_phantom",
     "write_points",
     "write_sliver_layout",
-    "write_sliver_phantom",
 ]

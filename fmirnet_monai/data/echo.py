@@ -22,7 +22,7 @@ from .folder import read_table
 from .images import read_image, read_label
 from .pairing import Pair, Pairing, split_pairs
 from .prepare import pair_of, read_each, refuse_existing, write_item
-from .volume import Volume, check_finite, natural_order, require_folder
+from .volume import Volume, natural_order, require_folder
 
 TRACINGS = "VolumeTracings.csv"  # EchoNet-Dynamic: outlines of the left ventricle in two frames a clip
 MEASUREMENTS = "MeasurementsList.csv"  # EchoNet-LVH: calipers, a row each
@@ -54,7 +54,7 @@ class EchoCase:
 
 
 def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str]]:
-    """The clips of EchoNet-Dynamic (``FileList.csv``, ``VolumeTracings.csv``) or -LVH (``MeasurementsList.csv``).
+    """The clips of EchoNet-Dynamic (``VolumeTracings.csv``) or -LVH (``MeasurementsList.csv``).
 
     Args:
         source_dir: the unpacked data set, with its clips somewhere below it.
@@ -191,7 +191,6 @@ def _read_clip_case(case: EchoCase) -> Volume:
     if frames[0] == frames[1]:
         raise ValueError(f"{case.files[0]}: both phases are frame {frames[0]}; a pair needs two.")
     image = np.stack([clip[number] for number in frames], -1)
-    check_finite(image, case.files[0])
     label = None
     if all(number in case.outlines for number in frames):
         label = np.stack([_inside(case.outlines[number], image.shape[:2]) for number in frames], -1)
@@ -200,14 +199,13 @@ def _read_clip_case(case: EchoCase) -> Volume:
 
 def _traced(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
     """Cases of EchoNet-Dynamic: in each traced frame the long axis, then chords; the larger area is diastole."""
-    rows = pd.DataFrame(read_table(table, ("FileName", "Frame", "X1", "Y1", "X2", "Y2")))
+    rows = _rows(table, ("FileName",), ("Frame", "X1", "Y1", "X2", "Y2"))
     rows["FileName"] = rows["FileName"].str.removesuffix(".avi")
-    numbers = rows[["X1", "Y1", "X2", "Y2"]].astype(float)
     cases = {}
     for name, part in rows.groupby("FileName", sort=False):
         outlines = {}
-        for frame in part["Frame"].astype(int).unique():
-            chords = numbers.loc[part.index[part["Frame"].astype(int) == frame]].to_numpy()[1:]
+        for frame in part["Frame"].unique():
+            chords = part.loc[part["Frame"] == frame, ["X1", "Y1", "X2", "Y2"]].to_numpy()[1:]
             outlines[int(frame)] = np.concatenate([chords[:, :2], chords[::-1, 2:]])
         by_area = sorted(outlines, key=lambda frame: -_area(outlines[frame]))
         frames = (by_area[0], by_area[-1]) if len(by_area) > 1 else None
@@ -218,7 +216,7 @@ def _traced(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
 
 def _measured(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
     """Cases of EchoNet-LVH: frames from the calipers of the ventricle's inner diameter, spacing from the first."""
-    rows = pd.DataFrame(read_table(table, ("HashedFileName", "Calc", "CalcValue", "Frame", "X1", "X2", "Y1", "Y2")))
+    rows = _rows(table, ("HashedFileName", "Calc"), ("CalcValue", "Frame", "X1", "X2", "Y1", "Y2"))
     cases = {}
     for name, part in rows.groupby("HashedFileName", sort=False):
         path = clips.get(str(name), table.parent / f"{name}.avi")
@@ -226,12 +224,21 @@ def _measured(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
         if found[0].empty or found[1].empty:
             cases[str(name)] = EchoCase(str(name), (path,))
             continue
-        caliper = found[0].iloc[0][["X1", "X2", "Y1", "Y2", "CalcValue"]].astype(float)
+        caliper = found[0].iloc[0]
         pixels = float(np.hypot(caliper["X1"] - caliper["X2"], caliper["Y1"] - caliper["Y2"]))
         frames = tuple(int(rows_.iloc[0]["Frame"]) for rows_ in found)
-        spacing = 10 * caliper["CalcValue"] / pixels if pixels > 0 else 1.0
+        spacing = 10 * caliper["CalcValue"] / pixels if pixels > 0 and caliper["CalcValue"] > 0 else 1.0
         cases[str(name)] = EchoCase(str(name), (path,), frames=(frames[0], frames[1]), spacing=float(spacing))
     return cases
+
+
+def _rows(table: Path, words: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """The table with its columns of numbers as floats; ValueError naming it where they are none."""
+    rows = pd.DataFrame(read_table(table, (*words, *numbers)))
+    try:
+        return rows.astype(dict.fromkeys(numbers, float))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{table}: {', '.join(numbers)} must be numbers: {error}; download it again.") from error
 
 
 def write_echo_pairs(

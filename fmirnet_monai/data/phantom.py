@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
+from .sliver import write_sliver_layout
 from .volume import Volume
 
 # centre and radii in mm (left, back, head), intensity in HU, exponent of the superellipsoid; later ones lie in front
@@ -118,23 +119,15 @@ def write_chaos_layout(volume: Volume, case_dir: str | Path) -> None:
         Image.fromarray(volume.label[..., index].T > 0).save(mask_dir / f"liver_GT_{number:03d}.png")
 
 
-def check_phantom(subjects: int, shape: Sequence[int], spacing: Sequence[float]) -> None:
-    """Raise ValueError for volumes that can't be made."""
-    if subjects < 1 or len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
-        raise ValueError(
-            "subjects must be at least 1, shape and spacing three positive numbers (left, back, head), got "
-            f"{subjects=}, {shape=}, {spacing=}."
-        )
-
-
 def write_phantom(
     output_dir: str | Path,
     subjects: int = 8,
     shape: Sequence[int] = (192, 192, 40),
     spacing: Sequence[float] = (2.0, 2.0, 3.0),
     seed: int = 0,
+    layout: str = "chaos",
 ) -> Path:
-    """Write the generated sample, ``<output_dir>/Train_Sets/CT/<number>/…``, with a progress bar.
+    """Write the generated sample, with a progress bar.
 
     Args:
         output_dir: folder to write.
@@ -142,13 +135,23 @@ def write_phantom(
         shape: voxels of each volume along left, back and head.
         spacing: mm along the same axes.
         seed: of the first volume.
+        layout: ``"chaos"``, ``<output_dir>/Train_Sets/CT/<number>/…``, or ``"sliver"``, ``<output_dir>/liver-orig…``.
 
     Returns:
         ``output_dir``.
     """
-    check_phantom(subjects, shape, spacing)
+    if subjects < 1 or len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or min(spacing) <= 0:
+        raise ValueError(
+            "subjects must be at least 1, shape and spacing three positive numbers (left, back, head), got "
+            f"{subjects=}, {shape=}, {spacing=}."
+        )
+    if layout not in ("chaos", "sliver"):
+        raise ValueError(f"layout must be chaos or sliver, got {layout!r}.")
     folder = Path(output_dir).expanduser()
     for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
         volume = phantom_volume(str(number), seed + number, shape, spacing)
-        write_chaos_layout(volume, folder / "Train_Sets" / "CT" / str(number))
+        if layout == "chaos":
+            write_chaos_layout(volume, folder / "Train_Sets" / "CT" / str(number))
+        else:
+            write_sliver_layout(volume, folder)
     return folder

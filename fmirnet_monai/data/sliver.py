@@ -6,18 +6,15 @@ Heimann et al., "Comparison and evaluation of methods for liver segmentation fro
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import itk
 import numpy as np
-from tqdm import tqdm
 
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import set_geometry
 
 from .folder import Case
-from .phantom import check_phantom, phantom_volume
 from .volume import Volume, natural_order, require_folder
 
 
@@ -51,8 +48,8 @@ def find_sliver_cases(source_dir: str | Path, labelled: bool = True) -> list[Cas
     return cases
 
 
-def write_sliver_layout(volume: Volume, output_dir: str | Path, number: int) -> None:
-    """Write a labelled volume as SLIVER07 has it, two ``.mhd`` headers and two ``.raw`` files."""
+def write_sliver_layout(volume: Volume, output_dir: str | Path) -> None:
+    """Write a labelled volume, whose subject is a number, as SLIVER07 has it: two ``.mhd`` and two ``.raw`` files."""
     if volume.label is None:
         raise ValueError(f"subject {volume.subject}: the SLIVER layout needs a label.")
     Path(output_dir).mkdir(parents=True, exist_ok=True)
@@ -60,30 +57,4 @@ def write_sliver_layout(volume: Volume, output_dir: str | Path, number: int) -> 
     for kind, values in (("orig", np.rint(volume.image).astype(np.int16)), ("seg", volume.label.astype(np.uint8))):
         image = itk.image_from_array(np.ascontiguousarray(values.T))
         set_geometry(image, grid)
-        itk.imwrite(image, str(Path(output_dir) / f"liver-{kind}{number:03d}.mhd"))
-
-
-def write_sliver_phantom(
-    output_dir: str | Path,
-    subjects: int = 6,
-    shape: Sequence[int] = (96, 96, 64),
-    spacing: Sequence[float] = (4.0, 4.0, 4.0),
-    seed: int = 0,
-) -> Path:
-    """Write generated abdomen-like volumes in SLIVER07's layout, with a progress bar.
-
-    Args:
-        output_dir: folder to write.
-        subjects: number of volumes.
-        shape: voxels of each along left, back and head.
-        spacing: mm along the same axes.
-        seed: of the first volume.
-
-    Returns:
-        ``output_dir``.
-    """
-    check_phantom(subjects, shape, spacing)
-    folder = Path(output_dir).expanduser()
-    for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
-        write_sliver_layout(phantom_volume(f"sliver_{number}", seed + number, shape, spacing), folder, number)
-    return folder
+        itk.imwrite(image, str(Path(output_dir) / f"liver-{kind}{int(volume.subject):03d}.mhd"))

@@ -145,6 +145,13 @@ def test_commands_from_generated_clips_to_a_datalist(tmp_path: Path, capsys: pyt
     assert len(content["left_out"]) == 1
 
 
+def test_a_table_of_other_things_than_numbers_is_named(echonet: Path) -> None:
+    table = echonet / "VolumeTracings.csv"
+    table.write_text(table.read_text().replace(table.read_text().splitlines()[3].split(",")[1], "apex"))
+    with pytest.raises(ValueError, match=r"VolumeTracings\.csv: Frame, X1, Y1, X2, Y2 must be numbers: .*apex"):
+        find_echonet_cases(echonet)
+
+
 def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no clip"):
         find_echonet_cases(tmp_path)

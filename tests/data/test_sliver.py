@@ -10,18 +10,18 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from fmirnet_monai import cli
-from fmirnet_monai.data import find_sliver_cases, load_pairs, phantom_volume, read_folder_case, write_sliver_phantom
+from fmirnet_monai.data import find_sliver_cases, load_pairs, phantom_volume, read_folder_case, write_phantom
 
 SHAPE, SPACING = (14, 12, 10), (12.0, 14.0, 16.0)
 
 
 @pytest.fixture
 def sliver(tmp_path: Path) -> Path:
-    return write_sliver_phantom(tmp_path / "sliver", subjects=3, shape=SHAPE, spacing=SPACING, seed=7)
+    return write_phantom(tmp_path / "sliver", subjects=3, shape=SHAPE, spacing=SPACING, seed=7, layout="sliver")
 
 
 def test_volumes_are_those_that_were_written(sliver: Path) -> None:
-    written = phantom_volume("sliver_2", 9, SHAPE, SPACING)
+    written = phantom_volume("2", 9, SHAPE, SPACING)
     read = read_folder_case(find_sliver_cases(sliver)[1])
     assert read.subject == "sliver_002" and written.label is not None and read.label is not None
     np.testing.assert_array_equal(read.image, np.rint(written.image))
@@ -63,7 +63,7 @@ def test_nothing_to_read_and_doubled_numbers_are_errors(sliver: Path, tmp_path: 
         find_sliver_cases(sliver)
 
 
-def test_a_sample_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="three positive numbers"):
-        write_sliver_phantom(tmp_path / "out", shape=(8, 8))
+def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="layout must be chaos or sliver, got 'nifti'"):
+        write_phantom(tmp_path / "out", layout="nifti")
     assert not (tmp_path / "out").exists()
