@@ -8,6 +8,7 @@ from .fcn import FCN
 from .fmirnet import FMIRNet
 from .joint import JointNetwork, JointPrediction
 from .lapirn import LapIRN
+from .region import RegionNetwork, RegionPrediction, RegionTraining
 from .udrsnet import UDRSNet
 from .voxelmorph import VoxelMorph
 from .vtn import RecursiveCascade
@@ -20,6 +21,9 @@ __all__ = [
     "JointPrediction",
     "LapIRN",
     "RecursiveCascade",
+    "RegionNetwork",
+    "RegionPrediction",
+    "RegionTraining",
     "UDRSNet",
     "VoxelMorph",
 ]

@@ -51,6 +51,10 @@ class PairNetwork(nn.Module):
                 f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
                 f"got {list(x.shape)}."
             )
+        return self.extend(x)
+
+    def extend(self, x: Tensor) -> Tensor:
+        """Repeat the last voxels of ``(B, channels, *spatial)`` until ``divisor`` divides each size."""
         padding: list[int] = []
         for size in x.shape[2:]:
             padding = [0, -size % self.divisor] + padding

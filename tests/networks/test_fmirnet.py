@@ -32,6 +32,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"integration_steps": 5, "combine": "compose", "num_scales": 4},
     {"integration_steps": 5, "combine": "compose", "half_resolution": False, "attention": "spatial+channel"},
     {"norm": "batch"},
+    {"finest_scale": 1},
+    {"finest_scale": 1, "integration_steps": 5, "combine": "compose"},
 ]
 
 
@@ -92,6 +94,7 @@ def test_untrained_network_gives_nearly_the_identity(options: dict[str, Any], si
     [
         ({"spatial_dims": 4}, "spatial_dims .*4"),
         ({"num_scales": 0}, "num_scales .*0"),
+        ({"finest_scale": -1}, "finest_scale .*-1"),
         ({"combine": "multiply"}, "combine .*'multiply'"),
         ({"attention": "channel+spatial"}, r"attention .*'channel\+spatial'"),
         ({"integration_steps": -1}, "integration_steps .*-1"),
