@@ -1,5 +1,21 @@
 """Dictionary transforms for image pairs that MONAI lacks."""
 
-from .dictionary import CheckFinited, PixelSized, RandSwapPaird, SaveDisplacementd, Warpd
+from .dictionary import (
+    CheckFinited,
+    ComposeDisplacementd,
+    LongestSided,
+    PixelSized,
+    RandSwapPaird,
+    SaveDisplacementd,
+    Warpd,
+)
 
-__all__ = ["CheckFinited", "PixelSized", "RandSwapPaird", "SaveDisplacementd", "Warpd"]
+__all__ = [
+    "CheckFinited",
+    "ComposeDisplacementd",
+    "LongestSided",
+    "PixelSized",
+    "RandSwapPaird",
+    "SaveDisplacementd",
+    "Warpd",
+]

@@ -10,11 +10,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform, Resize
-from monai.utils import ensure_tuple_rep
+from monai.utils import ensure_tuple, ensure_tuple_rep
 from torch import Tensor
 
 from fmirnet_monai.data import check_finite
-from fmirnet_monai.spatial import DisplacementField, Grid, warp
+from fmirnet_monai.spatial import DisplacementField, Grid, compose, warp
 from fmirnet_monai.spatial.itk import write_displacement
 
 
@@ -30,30 +30,90 @@ class CheckFinited(MapTransform):
         return dict(data)
 
 
-class PixelSize(Resize):
+class _GridResize(Resize):
+    """Resize to what the image's own grid asks for; shrinking images are smoothed first.
+
+    Args:
+        mode: ``"bilinear"`` or ``"nearest"`` (labels).
+    """
+
+    def __init__(self, mode: str = "bilinear") -> None:
+        super().__init__(spatial_size=(), mode=mode, anti_aliasing=mode != "nearest")
+
+    def shape(self, grid: Grid) -> tuple[int, ...]:
+        """Size that an image on ``grid`` gets."""
+        raise NotImplementedError
+
+    def __call__(self, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
+        """``(C, X, Y[, Z])`` with the geometry of a MetaTensor, which says how large its voxels are."""
+        grid = Grid.of(img)
+        self.spatial_size = self.shape(grid)
+        mode = "trilinear" if self.mode == "bilinear" and grid.dims == 3 else self.mode
+        return super().__call__(img, mode, *args, **kwargs)
+
+
+class PixelSize(_GridResize):
     """Resample the first two axes to square pixels of one size; slices of a volume stay as many as they are.
 
     Args:
         pixel_size: in mm.
-        mode: ``"bilinear"``, which smooths first where it shrinks, or ``"nearest"``.
+        mode: ``"bilinear"`` or ``"nearest"`` (labels).
     """
 
     def __init__(self, pixel_size: float, mode: str = "bilinear") -> None:
         if pixel_size <= 0:
             raise ValueError(f"pixel_size must be above 0 mm, got {pixel_size}.")
-        super().__init__(spatial_size=(), mode=mode, anti_aliasing=mode != "nearest")
+        super().__init__(mode)
         self.pixel_size = pixel_size
 
-    def __call__(self, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
-        """``(C, X, Y[, Z])`` with the geometry of a MetaTensor, which says how large its pixels are."""
-        grid = Grid.of(img)
+    def shape(self, grid: Grid) -> tuple[int, ...]:
+        """See :py:class:`PixelSize`."""
         plane = [max(1, round(grid.shape[i] * grid.spacing[i] / self.pixel_size)) for i in (0, 1)]
-        self.spatial_size = (*plane, *grid.shape[2:])
-        mode = "trilinear" if self.mode == "bilinear" and grid.dims == 3 else self.mode
-        return super().__call__(img, mode, *args, **kwargs)
+        return (*plane, *grid.shape[2:])
 
 
-class PixelSized(MapTransform, InvertibleTransform):
+class LongestSide(_GridResize):
+    """Resample over the same extent to voxels of equal sides, so many along the longest axis.
+
+    Args:
+        voxels: along the longest axis.
+        mode: ``"bilinear"`` or ``"nearest"`` (labels).
+    """
+
+    def __init__(self, voxels: int, mode: str = "bilinear") -> None:
+        if voxels < 2:
+            raise ValueError(f"voxels must be at least 2, got {voxels}.")
+        super().__init__(mode)
+        self.voxels = voxels
+
+    def shape(self, grid: Grid) -> tuple[int, ...]:
+        """See :py:class:`LongestSide`."""
+        return grid.with_longest_side(self.voxels).shape
+
+
+class _GridResized(MapTransform, InvertibleTransform):
+    """Dictionary form of such a transform, with a mode per key."""
+
+    def __init__(self, keys: KeysCollection, resizers: Sequence[_GridResize], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.resizers = resizers
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample each ``data[key]``."""
+        result = dict(data)
+        for key, resizer in self.key_iterator(result, self.resizers):
+            result[key] = resizer(result[key])
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Bring each ``data[key]`` back to the voxels that it had."""
+        result = dict(data)
+        for key, resizer in self.key_iterator(result, self.resizers):
+            result[key] = resizer.inverse(result[key])
+        return result
+
+
+class PixelSized(_GridResized):
     """Dictionary form of :py:class:`PixelSize`, with the mode per key.
 
     Args:
@@ -70,22 +130,29 @@ class PixelSized(MapTransform, InvertibleTransform):
         mode: str | Sequence[str] = "bilinear",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.resizers = [PixelSize(pixel_size, name) for name in ensure_tuple_rep(mode, len(self.keys))]
+        modes = ensure_tuple_rep(mode, len(ensure_tuple(keys)))
+        super().__init__(keys, [PixelSize(pixel_size, name) for name in modes], allow_missing_keys)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Resample each ``data[key]``."""
-        result = dict(data)
-        for key, resizer in self.key_iterator(result, self.resizers):
-            result[key] = resizer(result[key])
-        return result
 
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Bring each ``data[key]`` back to the pixels that it had."""
-        result = dict(data)
-        for key, resizer in self.key_iterator(result, self.resizers):
-            result[key] = resizer.inverse(result[key])
-        return result
+class LongestSided(_GridResized):
+    """Dictionary form of :py:class:`LongestSide`, with the mode per key.
+
+    Args:
+        keys: images and labels ``(C, X, Y[, Z])``.
+        voxels: along the longest axis.
+        mode: ``"bilinear"`` or ``"nearest"`` (labels).
+        allow_missing_keys: don't raise when a key is absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        voxels: int,
+        mode: str | Sequence[str] = "bilinear",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        modes = ensure_tuple_rep(mode, len(ensure_tuple(keys)))
+        super().__init__(keys, [LongestSide(voxels, name) for name in modes], allow_missing_keys)
 
 
 class Warpd(MapTransform):
@@ -128,6 +195,31 @@ class Warpd(MapTransform):
             if isinstance(reference, MetaTensor):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))
             result[name] = warped
+        return result
+
+
+class ComposeDisplacementd(MapTransform):
+    """Join a displacement field with that of an earlier stage: ``x -> x + inner(x)``, then the outer one from there.
+
+    The moving image warped by the result is that warped by ``outer`` first and by ``inner`` then, but resampled once.
+
+    Args:
+        keys: inner fields ``(D, *spatial)`` in voxels, which are overwritten.
+        outer_key: the earlier stage's field on the same grid; where it is absent, nothing changes.
+    """
+
+    def __init__(self, keys: KeysCollection, outer_key: str) -> None:
+        super().__init__(keys)
+        self.outer_key = outer_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Overwrite each ``data[key]``."""
+        result = dict(data)
+        if self.outer_key in result:
+            outer = torch.as_tensor(result[self.outer_key]).float()[None]
+            for key in self.key_iterator(result):
+                inner = torch.as_tensor(result[key]).float()[None]
+                result[key] = compose(outer.to(inner), inner)[0]
         return result
 
 

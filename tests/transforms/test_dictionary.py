@@ -12,8 +12,15 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, ScaleIntensityd
 from torch import Tensor
 
-from fmirnet_monai.spatial import warp
-from fmirnet_monai.transforms import CheckFinited, PixelSized, RandSwapPaird, Warpd
+from fmirnet_monai.spatial import Grid, warp
+from fmirnet_monai.transforms import (
+    CheckFinited,
+    ComposeDisplacementd,
+    LongestSided,
+    PixelSized,
+    RandSwapPaird,
+    Warpd,
+)
 
 AFFINE = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
 OTHER_AFFINE = torch.diag(torch.tensor([1.5, 1.0, 5.0, 1.0], dtype=torch.float64))
@@ -227,3 +234,38 @@ def test_pixel_size_is_changed_in_the_plane_only_and_back(depth: int | None) -> 
 def test_a_pixel_size_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="pixel_size must be above 0 mm, got 0"):
         PixelSized("image", 0)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (40, 60, 9)])
+def test_longest_side_gives_equal_voxels_over_the_same_extent_and_back(shape: tuple[int, ...]) -> None:
+    affine = torch.diag(torch.tensor([1.5, 2.0, 7.0, 1.0], dtype=torch.double))
+    image = MetaTensor(torch.rand(1, *shape), affine=affine)
+    transform = LongestSided(["image", "label"], 30, ["bilinear", "nearest"], allow_missing_keys=True)
+    result = transform({"image": image})["image"]
+    assert max(result.shape[1:]) == 30
+    before, after = Grid.of(image), Grid.of(result)
+    np.testing.assert_allclose(after.spacing, 4.0, rtol=0.06)
+    for grid in (before, after):  # from edge to edge
+        extent = grid.to_world([np.array(grid.shape) - 0.5])[0] - grid.to_world([np.full(grid.dims, -0.5)])[0]
+        np.testing.assert_allclose(extent, np.array(before.shape) * before.spacing, rtol=1e-5)
+    back = transform.inverse({"image": result})["image"]
+    assert back.shape == image.shape
+    np.testing.assert_allclose(back.affine, affine, atol=1e-6)
+
+
+def test_longest_side_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="voxels must be at least 2, got 0"):
+        LongestSided("image", 0)
+
+
+def test_composed_fields_warp_like_one_after_the_other() -> None:
+    axes = torch.meshgrid(torch.arange(40.0), torch.arange(36.0), indexing="ij")
+    image = (torch.sin(axes[0] / 6) + torch.cos(axes[1] / 5))[None]
+    first = torch.stack([torch.sin(axes[1] / 9), torch.full((40, 36), 1.5)])
+    second = torch.stack([torch.full((40, 36), -0.7), torch.cos(axes[0] / 8)])
+    twice = warp(warp(image[None], first[None]), second[None])[0]
+    data = ComposeDisplacementd("pred", "affine")({"pred": second, "affine": MetaTensor(first), "image": image})
+    once = Warpd("image")(data)["image"]
+    assert (once - twice)[..., 5:-5, 5:-5].abs().max() < 0.02
+    alone = ComposeDisplacementd("pred", "affine")({"pred": second})
+    assert alone["pred"] is second
