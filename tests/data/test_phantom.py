@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -167,6 +168,18 @@ def test_interrupted_attempt_is_made_again_from_the_start(
     assert load_pairs(folder / "datalist.json", "training")
     assert not left_over.exists() and len(made) == 2
     assert (folder / "notes.txt").read_text() == "not ours"
+
+
+@pytest.mark.parametrize(("kind", "dims", "count"), [("echo", 2, (28, 8, 4)), ("sliver", 3, (12, 2, 2))])
+def test_samples_of_the_other_layouts(tmp_path: Path, kind: str, dims: int, count: tuple[int, ...]) -> None:
+    ensure_sample(tmp_path, tmp_path, kind)
+    for section, number in zip(("training", "validation", "test"), count, strict=True):
+        pairs = load_pairs(tmp_path / "datalist.json", section)
+        assert len(pairs) == number
+        image = nib.load(pairs[0]["moving"])
+        assert image.ndim == dims and nib.load(pairs[0]["moving_label"]).get_fdata().any()
+    with pytest.raises(ValueError, match="kind must be one of slices, volumes, echo, sliver, got 'chaos'"):
+        ensure_sample(tmp_path, tmp_path, "chaos")
 
 
 def test_only_the_first_process_makes_the_sample(
