@@ -9,7 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import ensure_tuple_rep
+from monai.utils import ImageMetaKey, ensure_tuple_rep
 
 from .registrar import Registrar
 
@@ -67,7 +67,8 @@ class Registerd(MapTransform):
         affine = torch.from_numpy(field.grid.affine.copy())
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
             warped = field.warp(result[key], mode=mode, padding_mode="zeros" if mode == "nearest" else "border")
-            result[name] = MetaTensor(torch.as_tensor(warped), affine=affine)
+            source = {k: v for k, v in getattr(result[key], "meta", {}).items() if k == ImageMetaKey.FILENAME_OR_OBJ}
+            result[name] = MetaTensor(torch.as_tensor(warped), affine=affine, meta=source)
         if self.ddf_key is not None:
             result[self.ddf_key] = MetaTensor(field.ddf, affine=affine)
         return result
