@@ -38,7 +38,8 @@ class _GridResize(Resize):
     """
 
     def __init__(self, mode: str = "bilinear") -> None:
-        super().__init__(spatial_size=(), mode=mode, anti_aliasing=mode != "nearest")
+        smooth = mode != "nearest"  # PyTorch's "nearest" rounds down, which shifts a label by up to half its new voxel
+        super().__init__(spatial_size=(), mode=mode if smooth else "nearest-exact", anti_aliasing=smooth)
 
     def shape(self, grid: Grid) -> tuple[int, ...]:
         """Size that an image on ``grid`` gets."""
@@ -159,12 +160,14 @@ class Warpd(MapTransform):
     """Warp images and labels with a displacement field of the same dictionary.
 
     Args:
-        keys: channel-first images or labels ``(C, *spatial)`` on the grid of the field.
+        keys: channel-first images or labels ``(C, *spatial)``, on the grid of the field unless ``in_world``.
         ddf_key: the field ``(D, *spatial)`` in voxels, see :py:mod:`fmirnet_monai.spatial.field`.
         names: keys to write, one per key; None overwrites ``keys``.
         mode: interpolation per key, ``"bilinear"`` or ``"nearest"`` (labels).
         reference_key: image whose geometry the results carry, the fixed image; None keeps each one's own.
         allow_missing_keys: don't raise when a key is absent.
+        in_world: each image lies on a grid of its own and is found by its geometry, not by its voxels' indices; the
+            field lies on the grid of ``reference_key``.
     """
 
     def __init__(
@@ -175,12 +178,16 @@ class Warpd(MapTransform):
         mode: str | Sequence[str] = "bilinear",
         reference_key: str | None = None,
         allow_missing_keys: bool = False,
+        in_world: bool = False,
     ) -> None:
+        if in_world and reference_key is None:
+            raise ValueError("in_world needs a reference_key: the image on whose grid the field lies.")
         super().__init__(keys, allow_missing_keys)
         self.ddf_key = ddf_key
         self.names = self.keys if names is None else ensure_tuple_rep(names, len(self.keys))
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.reference_key = reference_key
+        self.in_world = in_world
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the warped tensors, as MetaTensor where geometry is known."""
@@ -188,9 +195,13 @@ class Warpd(MapTransform):
         ddf = torch.as_tensor(result[self.ddf_key]).float().unsqueeze(0)
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
             image = result[key]
-            source = torch.as_tensor(image)
-            warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0]
-            warped = (warped if source.is_floating_point() else warped.round()).to(source.dtype)
+            if self.in_world:
+                field = DisplacementField(ddf[0].cpu(), Grid.of(result[self.reference_key]))
+                warped = field.warp(image, mode=mode, padding_mode="zeros" if mode == "nearest" else "border")
+            else:
+                source = torch.as_tensor(image)
+                warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0]
+                warped = (warped if source.is_floating_point() else warped.round()).to(source.dtype)
             reference = result[self.reference_key] if self.reference_key else image
             if isinstance(reference, MetaTensor):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import monai.bundle
 import nibabel as nib
@@ -18,30 +17,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from commands import BUNDLES, ENVIRONMENT, REPOSITORY, SCHEMA, bundle_run, bundle_words, options, run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.bundle import load_network
 from fmirnet_monai.data import load_pairs
 
-REPOSITORY = Path(__file__).parents[2]
-BUNDLE = REPOSITORY / "bundles" / "fmirnet_chaos"
+BUNDLE = BUNDLES / "fmirnet_chaos"
 CONFIGS = BUNDLE / "configs"
 TRAIN, EVALUATE, INFERENCE, MULTI_GPU = (
     str(CONFIGS / f"{name}.json") for name in ("train", "evaluate", "inference", "multi_gpu_train")
 )
 SMALL = {"spatial_size": [48, 48], "network_def#channels": [4, 8]}
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def options(**values: Any) -> list[str]:
-    """Overrides as words of the command line."""
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
-
-
-def bundle_run(config: str | list[str], cwd: Path = REPOSITORY, **overrides: Any) -> subprocess.CompletedProcess[str]:
-    """``python -m monai.bundle run`` with overrides."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config), *options(**overrides)]
-    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +57,7 @@ def test_training_writes_weights_state_table_and_picture(trained: Path) -> None:
 def test_run_killed_at_any_moment_goes_on_and_ends_as_if_it_had_not_been(
     small_sample: Path, trained: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", TRAIN]
-    command += options(dataset_dir=small_sample, output_dir=tmp_path, max_epochs=4, **SMALL)
+    command = bundle_words(TRAIN, dataset_dir=small_sample, output_dir=tmp_path, max_epochs=4, **SMALL)
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
@@ -112,7 +98,7 @@ def test_two_processes_train_alike(small_sample: Path, trained: Path, tmp_path: 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "monai.bundle", "run", "--config_file", str([TRAIN, MULTI_GPU])]
     command += options(dataset_dir=small_sample, output_dir=tmp_path, max_epochs=4, **SMALL)
-    result = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    result = run(command)
     assert result.returncode == 0, result.stderr
     assert set(states(tmp_path / "model.pt")) == set(states(trained / "model.pt"))
     single, several = (json.loads((f / "summary.json").read_text()) for f in (trained, tmp_path))
@@ -136,7 +122,7 @@ def test_title_command_as_it_stands_makes_its_own_sample_and_leaves_committed_we
 
 def test_evaluate_measures_the_committed_weights(small_sample: Path, tmp_path: Path) -> None:
     configs = ["configs/train.json", "configs/evaluate.json"]
-    result = bundle_run(str(configs), cwd=BUNDLE, dataset_dir=small_sample, output_dir=tmp_path)
+    result = bundle_run(configs, cwd=BUNDLE, dataset_dir=small_sample, output_dir=tmp_path)
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["after"]["dice"]["mean"] > summary["before"]["dice"]["mean"]
@@ -176,8 +162,7 @@ def test_inference_takes_two_files_of_a_user(small_sample: Path, tmp_path: Path)
 
 def test_metadata_follows_the_schema() -> None:
     command = [sys.executable, "-m", "monai.bundle", "verify_metadata", "--meta_file", str(CONFIGS / "metadata.json")]
-    command += ["--filepath", str(REPOSITORY / "tests" / "meta_schema_20240725.json")]
-    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    result = run([*command, "--filepath", str(SCHEMA)])
     assert result.returncode == 0, result.stderr
     metadata = json.loads((CONFIGS / "metadata.json").read_text())
     assert metadata["version"] in metadata["changelog"]

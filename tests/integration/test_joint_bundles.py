@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from commands import BUNDLES, SCHEMA, bundle_run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.data import load_volumes
 from fmirnet_monai.evaluation import run_study
 
-REPOSITORY = Path(__file__).parents[2]
-BUNDLES = [REPOSITORY / "bundles" / name for name in ("runet_chaos", "rfcn_chaos")]
-RUNET = BUNDLES[0]
+JOINT = [BUNDLES / name for name in ("runet_chaos", "rfcn_chaos")]
+RUNET = JOINT[0]
 VARIANTS = sorted(file.stem for file in (RUNET / "configs" / "variants").glob("*.json"))
 SMALL: dict[str, Any] = {
     "spatial_size": [64, 64],
@@ -31,22 +29,6 @@ SMALL: dict[str, Any] = {
     "network_def#strides": [2],
     "registration_def#channels": [4, 8],
 }
-
-
-def bundle_run(configs: list[Path], **overrides: Any) -> subprocess.CompletedProcess[str]:
-    """``python -m monai.bundle run`` from the repository's root."""
-    words = [word for name, value in overrides.items() for word in (f"--{name}", str(value))]
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "--config_file",
-        str([str(file) for file in configs]),
-        *words,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +116,7 @@ def test_a_third_segmentation_network_joins_by_config_alone(joint_sample: Path, 
 def test_both_bundles_are_one_but_for_the_network() -> None:
     for name in ("train", "inference", "evaluate"):
         texts = []
-        for bundle in BUNDLES:
+        for bundle in JOINT:
             content = json.loads((bundle / "configs" / f"{name}.json").read_text())
             content.pop("network_def", None)
             texts.append(json.dumps(content).replace(bundle.name, "BUNDLE"))
@@ -145,10 +127,10 @@ def test_both_bundles_are_one_but_for_the_network() -> None:
     assert train["load_volume"][2:] == inference["preprocessing"]["transforms"][2:]
 
 
-@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("bundle", JOINT, ids=lambda path: path.name)
 def test_metadata_follows_the_schema_and_the_network(bundle: Path) -> None:
     metadata = str(bundle / "configs" / "metadata.json")
-    monai.bundle.verify_metadata(metadata, filepath=str(REPOSITORY / "tests" / "meta_schema_20240725.json"))
+    monai.bundle.verify_metadata(metadata, filepath=str(SCHEMA))
     config = str(bundle / "configs" / "inference.json")
     monai.bundle.verify_net_in_out("network_def", meta_file=metadata, config_file=config)
     parser = ConfigParser()

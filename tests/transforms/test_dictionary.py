@@ -231,6 +231,15 @@ def test_pixel_size_is_changed_in_the_plane_only_and_back(depth: int | None) -> 
     assert (back["image"] - data["image"])[inner].abs().max() < 0.1 * image.abs().max()
 
 
+def test_labels_stay_where_they_are_when_they_shrink() -> None:
+    affine = torch.eye(3, dtype=torch.double)
+    label = torch.zeros(1, 60, 60)
+    label[:, 22:41, 22:41] = 1  # its middle is at 31, in voxels of the original
+    result = PixelSized("label", 3.0, "nearest")({"label": MetaTensor(label, affine=affine)})["label"]
+    middle = Grid.of(result).to_world([torch.nonzero(result[0]).double().mean(0).numpy()])[0]
+    np.testing.assert_allclose(middle, Grid.of(MetaTensor(label, affine=affine)).to_world([[31.0, 31.0]])[0], atol=1e-6)
+
+
 def test_a_pixel_size_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="pixel_size must be above 0 mm, got 0"):
         PixelSized("image", 0)
@@ -269,3 +278,16 @@ def test_composed_fields_warp_like_one_after_the_other() -> None:
     assert (once - twice)[..., 5:-5, 5:-5].abs().max() < 0.02
     alone = ComposeDisplacementd("pred", "affine")({"pred": second})
     assert alone["pred"] is second
+
+
+def test_images_on_grids_of_their_own_are_found_by_their_geometry() -> None:
+    shifted = AFFINE.clone()
+    shifted[0, 3] = 6.0  # three voxels of 2 mm along the first axis
+    fixed = MetaTensor(torch.zeros(1, 12, 8, 6), affine=AFFINE)
+    image = torch.rand(1, 12, 8, 6)
+    data = {"moving": MetaTensor(image, affine=shifted), "fixed": fixed, "pred": torch.zeros(3, 12, 8, 6)}
+    result = Warpd("moving", names="warped", reference_key="fixed", in_world=True)(data)["warped"]
+    torch.testing.assert_close(result[:, 3:].as_tensor(), image[:, :-3])
+    assert torch.equal(result.affine, fixed.affine)
+    with pytest.raises(ValueError, match="in_world needs a reference_key"):
+        Warpd("moving", in_world=True)

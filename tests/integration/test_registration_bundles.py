@@ -1,0 +1,164 @@
+"""The bundles for echocardiograms and for volumes: what differs from fmirnet_chaos, from raw files to fields in mm."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from commands import BUNDLES, SCHEMA, bundle_run
+from monai.bundle import ConfigParser
+
+from fmirnet_monai.data import (
+    Pairing,
+    find_echonet_cases,
+    find_sliver_cases,
+    load_pairs,
+    read_folder_case,
+    write_echo_pairs,
+    write_echo_phantom,
+    write_pairs,
+    write_phantom,
+)
+
+
+@dataclass(frozen=True)
+class Small:
+    """A bundle, and what makes it small enough for a test."""
+
+    name: str
+    size: tuple[int, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def configs(self) -> Path:
+        return BUNDLES / self.name / "configs"
+
+    def options(self) -> dict[str, Any]:
+        return {"spatial_size": list(self.size), "network_def#channels": [4, 8], **self.settings}
+
+
+ECHO = Small("fmirnet_echonet", (48, 48))
+SLIVER = Small("fmirnet_sliver", (24, 24, 24))
+THIRDS = (0.34, 0.33, 0.33)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Six clips and six volumes, two in each section."""
+    echo, sliver = (tmp_path_factory.mktemp(name) for name in ("echo", "sliver"))
+    cases, _ = find_echonet_cases(write_echo_phantom(echo / "raw", subjects=6, frames=4))
+    write_echo_pairs(cases, echo, Pairing(fractions=THIRDS), "phantom")
+    raw = write_phantom(sliver / "raw", 6, (26, 20, 16), (15.0, 15.0, 15.0), layout="sliver")
+    write_pairs(map(read_folder_case, find_sliver_cases(raw)), sliver, Pairing(3, fractions=THIRDS))
+    return {ECHO.name: echo, SLIVER.name: sliver}
+
+
+@pytest.fixture(scope="module", params=[ECHO, SLIVER], ids=lambda bundle: bundle.name)
+def bundle(request: pytest.FixtureRequest) -> Small:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def trained(bundle: Small, samples: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Output folder of a run of two epochs."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = bundle.configs / "train.json"
+    result = bundle_run(config, dataset_dir=samples[bundle.name], output_dir=folder, max_epochs=2, **bundle.options())
+    assert result.returncode == 0, result.stderr
+    assert "| after |" in result.stdout
+    return folder
+
+
+def test_training_writes_weights_table_and_picture(bundle: Small, trained: Path) -> None:
+    assert {"model.pt", "last.pt", "summary.md", "cases.csv", "pairs.png"} <= set(os.listdir(trained))
+    after = json.loads((trained / "summary.json").read_text())["after"]
+    assert after["dice"]["mean"] > 0.3 and after["digital_folding"]["mean"] < 1
+
+
+def test_evaluation_measures_weights(bundle: Small, trained: Path, samples: dict[str, Path], tmp_path: Path) -> None:
+    result = bundle_run(
+        [bundle.configs / "train.json", bundle.configs / "evaluate.json"],
+        dataset_dir=samples[bundle.name],
+        output_dir=tmp_path,
+        weights=trained / "model.pt",
+        **bundle.options(),
+    )
+    assert result.returncode == 0, result.stderr
+    again, first = (json.loads((folder / "summary.json").read_text())["after"] for folder in (tmp_path, trained))
+    assert again["dice"] == first["dice"]
+
+
+def test_another_tool_applies_the_saved_field_to_the_raw_image(
+    bundle: Small, trained: Path, samples: dict[str, Path], tmp_path: Path
+) -> None:
+    pair = load_pairs(samples[bundle.name] / "datalist.json", "test")[0]
+    result = bundle_run(
+        bundle.configs / "inference.json",
+        pairs=[pair],
+        output_dir=tmp_path,
+        bundle_root=bundle.configs.parent,
+        weights=trained / "model.pt",
+        **bundle.options(),
+    )
+    assert result.returncode == 0, result.stderr
+    names = {name: str(next(tmp_path.rglob(f"*_{name}.nii.gz"))) for name in ("warped", "warped_label", "displacement")}
+    warped, label = sitk.ReadImage(names["warped"]), nib.load(names["warped_label"]).get_fdata()
+    transform = sitk.DisplacementFieldTransform(sitk.ReadImage(names["displacement"], sitk.sitkVectorFloat64))
+    moving, mask = (sitk.ReadImage(pair[key], sitk.sitkFloat64) for key in ("moving", "moving_label"))
+    low, high = (-125, 275) if bundle is SLIVER else np.percentile(nib.load(pair["moving"]).get_fdata(), (0.5, 99.5))
+
+    def likeness(by: sitk.Transform) -> float:
+        again = sitk.GetArrayFromImage(sitk.Resample(moving, warped, by, sitk.sitkLinear, 1e6))
+        inside = again < 1e5  # beyond the moving image the border's values are repeated
+        scaled = np.clip((again[inside] - low) / (high - low), 0, 1)
+        return np.corrcoef(scaled, sitk.GetArrayFromImage(warped)[inside])[0, 1]
+
+    assert likeness(transform) > max(0.9, likeness(sitk.Transform(len(bundle.size), sitk.sitkIdentity)))
+    masks = sitk.GetArrayFromImage(sitk.Resample(mask, warped, transform, sitk.sitkNearestNeighbor)).T > 0
+    assert 2 * (masks & (label > 0)).sum() / (masks.sum() + (label > 0).sum()) > 0.9
+
+
+def test_metadata_follows_the_schema_and_the_network(bundle: Small) -> None:
+    metadata, config = str(bundle.configs / "metadata.json"), str(bundle.configs / "inference.json")
+    monai.bundle.verify_metadata(metadata, filepath=str(SCHEMA))
+    monai.bundle.verify_net_in_out("network_def", meta_file=metadata, config_file=config)
+    parser = ConfigParser()
+    parser.read_config(config)
+    torch.jit.script(parser.get_parsed_content("network_def"))
+
+
+def test_training_and_inference_share_their_settings(bundle: Small) -> None:
+    train, inference = (json.loads((bundle.configs / f"{n}.json").read_text()) for n in ("train", "inference"))
+    for name in ("network_def", "window", "percentiles", "spatial_size", "intensity", "affine", "affine_stage"):
+        assert train.get(name) == inference.get(name), name
+    steps = [step["_target_"] for step in inference["preprocessing"]["transforms"] if step.get("keys") != "affine_ddf"]
+    assert [step["_target_"] for step in train["load_pair"]] == [name for name in steps if name != "CopyItemsd"]
+
+
+def test_region_attention_trains_by_its_variant(samples: dict[str, Path], tmp_path: Path) -> None:
+    configs = [SLIVER.configs / "train.json", SLIVER.configs / "variants" / "region.json"]
+    options = {**SLIVER.options(), "network_def#registration#channels": [4, 8]}
+    del options["network_def#channels"]
+    result = bundle_run(configs, dataset_dir=samples[SLIVER.name], output_dir=tmp_path, max_epochs=1, **options)
+    assert result.returncode == 0, result.stderr
+    keys = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert any(key.startswith("segmentation.") for key in keys) and any(k.startswith("registration.") for k in keys)
+
+
+def test_papers_form_is_a_whole_config() -> None:
+    parser = ConfigParser()
+    parser.read_config([ECHO.configs / "train.json", ECHO.configs / "variants" / "paper.json"])
+    parser["bundle_root"] = str(ECHO.configs.parent)
+    network, loss = (parser.get_parsed_content(name) for name in ("network_def", "loss"))
+    assert loss.weights["ssim"] == 1 and loss.weights["smoothness"] == 1e-5
+    pair = torch.rand(2, 2, 40, 56)
+    assert torch.isfinite(loss(network(pair), pair))
