@@ -14,6 +14,7 @@ from fmirnet_monai.spatial import warp
 from .registration import RegistrationLoss
 
 TERMS = {"registration": 1.0, "moving": 1.0, "warped": 1.0, "fixed": 0.0}
+WINDOW = 9  # pixels a side
 
 
 class JointLoss(nn.Module):
@@ -22,7 +23,8 @@ class JointLoss(nn.Module):
     The FMIRNet paper's form learns the segmentation from the moving image and its label and from both warped by the
     field. Beyond it, the fixed image itself can be learnt from with the warped label, ``weights={"fixed": 1}``: unlike
     the warped image it is a slice that nobody labelled, and unlike there the label may be off it where the
-    registration is.
+    registration is. With ``tolerance`` the label counts there as far as the warped and the fixed image agree around
+    each pixel, and the network's own answer stands for the rest.
 
     Args:
         registration: of the field and the pair.
@@ -30,9 +32,11 @@ class JointLoss(nn.Module):
             ``monai.losses.DiceCELoss(softmax=True)``.
         num_classes: the background among them.
         weights: of the terms ``registration``, ``moving``, ``warped`` (1 each) and ``fixed`` (0).
+        tolerance: difference of intensities, root mean square over a window, at which the warped label counts
+            ``exp(-1/2)`` for the fixed image; None lets it count everywhere.
 
     Raises:
-        ValueError: when ``weights`` names another term.
+        ValueError: when ``weights`` names another term, or ``tolerance`` is not above 0.
     """
 
     def __init__(
@@ -41,19 +45,23 @@ class JointLoss(nn.Module):
         segmentation: nn.Module,
         num_classes: int = 2,
         weights: Mapping[str, float] | None = None,
+        tolerance: float | None = None,
     ) -> None:
         super().__init__()
         if unknown := set(weights or {}) - set(TERMS):
             raise ValueError(f"weights names no term: {sorted(unknown)}; the terms are {sorted(TERMS)}.")
+        if tolerance is not None and tolerance <= 0:
+            raise ValueError(f"tolerance must be above 0, got {tolerance}.")
         self.registration = registration
         self.segmentation = segmentation
         self.num_classes = num_classes
+        self.tolerance = tolerance
         self.weights = {**TERMS, **(weights or {})}
         self.values: dict[str, float] = {}
 
     def extra_repr(self) -> str:
         """What the modules' own lines don't show."""
-        return f"weights={self.weights}"
+        return f"weights={self.weights}, tolerance={self.tolerance}"
 
     def forward(self, prediction: JointPrediction, target: tuple[Tensor, Tensor]) -> Tensor:
         """Loss of what both networks gave.
@@ -70,8 +78,24 @@ class JointLoss(nn.Module):
         classes = F.one_hot(label[:, 0].long(), self.num_classes).movedim(-1, 1).float()
         warped = warp(classes, ddf)
         terms = {"registration": self.registration(ddf, pair)} if self.weights["registration"] != 0 else {}
-        for name, truth in (("moving", classes), ("warped", warped), ("fixed", warped)):
+        truths = {"moving": classes, "warped": warped, "fixed": warped}
+        if self.tolerance is not None and self.weights["fixed"] != 0:
+            moving, fixed = pair.float().chunk(2, dim=1)
+            trust = agreement(warp(moving, ddf.detach()), fixed, self.tolerance)
+            truths["fixed"] = trust * warped + (1 - trust) * prediction.fixed.detach().float().softmax(1)
+        for name, truth in truths.items():
             if self.weights[name] != 0:
                 terms[name] = self.segmentation(getattr(prediction, name).float(), truth)
         self.values = {name: float(value.detach()) for name, value in terms.items()}
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
+
+
+def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:
+    """How well two images ``(B, C, *spatial)`` match around each pixel, ``(B, 1, *spatial)`` in (0, 1].
+
+    ``exp(-d / (2 tolerance²))`` of the mean square difference ``d`` over a window of 9 pixels a side.
+    """
+    squares = (warped - fixed).square().mean(1, keepdim=True)
+    pool = F.avg_pool2d if squares.dim() == 4 else F.avg_pool3d
+    mean = pool(squares, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
+    return (-mean / (2 * tolerance**2)).exp()

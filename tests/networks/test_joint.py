@@ -108,3 +108,18 @@ def test_a_fixed_image_that_nobody_labelled_is_learnt() -> None:
         predicted = segmentation(pair[:, 1:]).argmax(1, keepdim=True)
         found[weight] = float(2 * (predicted * square(12)).sum() / (predicted.sum() + 64))
     assert found[0.0] < 0.6 and found[1.0] > 0.9, found
+
+
+def test_a_label_counts_for_the_fixed_image_where_the_registration_fits() -> None:
+    pair, label = torch.cat([square(8), square(20)], dim=1), square(8)
+    network = JointNetwork(Shift(0.0), Shade())  # unmoved: the label is wrong for the fixed image
+    plain, careful = loss_of(weights={"fixed": 1.0}), loss_of(weights={"fixed": 1.0}, tolerance=0.1)
+    plain(network(pair), (pair, label))
+    careful(network(pair), (pair, label))
+    assert careful.values["fixed"] < 0.1 * plain.values["fixed"]
+    same = torch.cat([square(8), square(8)], dim=1)
+    for loss in (plain, careful):
+        loss(network(same), (same, label))
+    assert careful.values["fixed"] == pytest.approx(plain.values["fixed"])
+    with pytest.raises(ValueError, match="tolerance must be above 0"):
+        loss_of(tolerance=0.0)
