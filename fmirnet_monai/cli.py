@@ -323,6 +323,7 @@ def register(
     refine: int = 30,
     slices: bool | None = None,
     intensity: str = "auto",
+    similarity: str = "auto",
     device: str = "auto",
     report: bool = True,
 ) -> None:
@@ -351,11 +352,13 @@ def register(
         slices: register volumes slice by slice, along the axis of the largest spacing; by default only those of less
             than 16 slices.
         intensity: auto, bundle (its own window), percentiles (of each image), or a window such as -125,275.
+        similarity: that the field is optimised or refined by: auto (mean squares and a local similarity), mse, lncc, or
+            for images of different modalities, such as CT and MR, mi (mutual information) or mind (MIND-SSC).
         device: auto, cpu, cuda, cuda:1, mps.
         report: write report.html.
     """
     stage = {True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine)
-    method = workflow.Method(bundle, str(stage), refine, slices, intensity, device)
+    method = workflow.Method(bundle, str(stage), refine, slices, intensity, device, similarity)
     if datalist is not None:
         given = [name for name, value in (("moving", moving), ("fixed", fixed)) if value is not None]
         if given:

@@ -23,14 +23,14 @@ from .sliver import find_sliver_cases
 
 logger = logging.getLogger(__name__)
 
-GENERATED = {"name": "phantom", "description": "generated, not a patient"}
+NAME, DESCRIPTION = "phantom", "generated, not a patient"
 
 
 def _slices(folder: Path, pairing: Pairing | None = None, volumes: bool = False) -> None:
     """Liver slices in groups, from CHAOS's layout."""
     cases = find_chaos_cases(write_phantom(folder / "raw"))
     read = map(read_chaos_case, tqdm(cases, desc="slices", unit="volume"))
-    write_pairs(read, folder, pairing or Pairing(), volumes, **GENERATED)
+    write_pairs(read, folder, pairing or Pairing(), volumes, name=NAME, description=DESCRIPTION)
 
 
 def _volumes(folder: Path) -> None:
@@ -41,14 +41,20 @@ def _volumes(folder: Path) -> None:
 def _echo(folder: Path) -> None:
     """End-diastole and end-systole, from EchoNet-Dynamic's layout."""
     cases, _ = find_echonet_cases(write_echo_phantom(folder / "raw"))
-    write_echo_pairs(tqdm(cases, desc="frames", unit="clip"), folder, Pairing(), GENERATED["name"])
+    write_echo_pairs(tqdm(cases, desc="frames", unit="clip"), folder, Pairing(), NAME)
 
 
 def _sliver(folder: Path) -> None:
     """Ordered pairs of small volumes, from SLIVER07's layout."""
     raw = write_phantom(folder / "raw", shape=(80, 60, 48), spacing=(4.8, 4.8, 5.0), layout="sliver")
     cases = tqdm(find_sliver_cases(raw), desc="volumes", unit="volume")
-    write_pairs(map(read_folder_case, cases), folder, Pairing(3, fractions=(0.5, 0.25, 0.25)), **GENERATED)
+    write_pairs(
+        map(read_folder_case, cases),
+        folder,
+        Pairing(3, fractions=(0.5, 0.25, 0.25)),
+        name=NAME,
+        description=DESCRIPTION,
+    )
 
 
 SAMPLES: dict[str, Callable[[Path], None]] = {

@@ -16,7 +16,7 @@ from fmirnet_monai.bundle import find_bundle, read_inference_config
 from fmirnet_monai.utils import best_device
 
 from .base import percentiles
-from .registrar import Registrar
+from .registrar import MULTIMODAL, Registrar, default_optimizer, minimised, similarity
 
 BUNDLE_2D = "fmirnet_chaos"
 NO_BUNDLE = "none"  # direct optimisation
@@ -34,8 +34,10 @@ class Method:
     slices: bool | None = None
     intensity: str = "auto"
     device: str = "auto"
+    similarity: str = "auto"
 
     def __post_init__(self) -> None:
+        similarity(self.similarity, 2)
         if self.refine < 0:
             raise ValueError(f"refine must be at least 0, got {self.refine}.")
         window(self.intensity)
@@ -52,7 +54,8 @@ class Method:
         """The Registrar for this pair: without a named bundle, the weights of its dimension or direct optimisation."""
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
-        bundle = self.bundle or (BUNDLE_2D if flat else NO_BUNDLE)
+        learned = flat and self.similarity not in MULTIMODAL  # the weights compare intensities as they are
+        bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
         return self._build(bundle, 2 if flat else 3, scale, said, progress=True)
 
@@ -70,11 +73,15 @@ class Method:
             "progress": progress,
             "intensity": scale,
         }
+        settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
-            return Registrar(spatial_dims=dims, settings={"intensity": said}, **options)
+            optimizer = default_optimizer(dims, self.similarity)
+            return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
         folder = find_bundle(bundle)
-        settings = {"bundle": str(folder), "intensity": said}
-        return Registrar.from_bundle(folder, self.refine, settings=settings, **options)
+        registrar = Registrar.from_bundle(folder, self.refine, settings={"bundle": str(folder), **settings}, **options)
+        if registrar.optimizer is not None and self.similarity != "auto":
+            registrar.optimizer.similarity = minimised(similarity(self.similarity, dims))
+        return registrar
 
 
 def _own_window(bundle: str) -> Sequence[float] | None:

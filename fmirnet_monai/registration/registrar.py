@@ -9,32 +9,65 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import LocalNormalizedCrossCorrelationLoss
+from monai.losses import GlobalMutualInformationLoss, LocalNormalizedCrossCorrelationLoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
-from fmirnet_monai.losses import RegistrationLoss, SSIMLoss
+from fmirnet_monai.losses import MINDSSCLoss, RegistrationLoss, SSIMLoss
 from fmirnet_monai.spatial import DisplacementField, Grid
 
 from .base import PairRegistrar, timed
-from .optimise import DenseOptimizer, FieldOptimizer, resize, resize_field
+from .optimise import DenseOptimizer, FieldOptimizer, Similarity, resize, resize_field
+
+SIMILARITIES = ("auto", "mse", "lncc", "mi", "mind")
+MULTIMODAL = ("mi", "mind")
 
 
-def default_optimizer(spatial_dims: int, **options: Any) -> DenseOptimizer:
-    """Dense optimisation of mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D).
+def similarity(name: str, spatial_dims: int) -> nn.Module:
+    """What an optimiser minimises, a loss of two images ``(B, C, *spatial)``.
+
+    Args:
+        name: ``"auto"``, mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D); ``"mse"``; ``"lncc"``,
+            local normalised cross-correlation; and for images of different modalities ``"mi"``, mutual information, or
+            ``"mind"``, :py:class:`MINDSSCLoss`.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name not in SIMILARITIES:
+        raise ValueError(f"similarity must be one of {', '.join(SIMILARITIES)}, got {name!r}.")
+    if name == "mi":
+        return GlobalMutualInformationLoss()
+    if name == "mind":
+        return MINDSSCLoss()
+    if name == "mse":
+        return nn.MSELoss()
+    if name == "lncc":
+        return LocalNormalizedCrossCorrelationLoss(spatial_dims, kernel_size=9)
+    local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
+    return RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
+
+
+def default_optimizer(spatial_dims: int, measure: str = "auto", **options: Any) -> DenseOptimizer:
+    """Dense optimisation of a similarity.
 
     In 2-D, step and smoothing are those that tuning found on CT slices (``docs/results/ct_tuning.md``).
 
     Args:
         spatial_dims: 2 or 3.
+        measure: name for :py:func:`similarity`.
         options: of :py:class:`DenseOptimizer`, in place of its defaults.
     """
     if spatial_dims == 2:
         options = {"step": 0.25, "update_sigma": 3.0, **options}
-    local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
-    similarity = RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
-    return DenseOptimizer(similarity.dissimilarity, **options)
+    return DenseOptimizer(minimised(similarity(measure, spatial_dims)), **options)
+
+
+def minimised(loss: nn.Module) -> Similarity:
+    """What an optimiser calls with two images: the loss, or the similarity terms alone of a registration loss."""
+    return loss.dissimilarity if isinstance(loss, RegistrationLoss) else loss
 
 
 @dataclass
