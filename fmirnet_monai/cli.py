@@ -636,6 +636,36 @@ def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None
     print(evaluation.run_study(study, source_dir, work_dir, results_dir))
 
 
+def profile(
+    *,
+    bundle: str = "fmirnet_chaos",
+    spatial_size: Sequence[int] | None = None,
+    batch_size: int = 1,
+    variant: str | None = None,
+    amp: bool = False,
+    device: str = "auto",
+    repeats: int = 3,
+) -> None:
+    """Print what a prediction and a training step of a bundle's network take: operations, seconds, peak memory.
+
+    Args:
+        bundle: name or folder of a registration bundle.
+        spatial_size: of the images, one number for all axes or one each; default the bundle's.
+        batch_size: pairs at a time.
+        variant: config in the bundle's configs/variants.
+        amp: mixed precision.
+        device: auto, cpu, cuda, cuda:1, mps.
+        repeats: timed repetitions, of which the median is given.
+    """
+    size = None if spatial_size is None else tuple(spatial_size)
+    chosen = str(workflow.Method(device=device).torch_device())
+    work = [
+        evaluation.Workload(bundle, size, batch_size, what, variant, amp, chosen)
+        for what in (evaluation.PREDICTION, evaluation.TRAINING)
+    ]
+    print(evaluation.profile_table(work, repeats), end="")
+
+
 def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, device: str) -> evaluation.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
@@ -655,6 +685,7 @@ COMMANDS: dict[str, Any] = {
     "metrics": metrics,
     "compare": {OWN: compare, "tune": compare_tune},
     "table": table,
+    "profile": profile,
     "prepare": {
         "chaos": prepare_chaos,
         "echonet": prepare_echonet,
