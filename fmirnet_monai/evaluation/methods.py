@@ -102,8 +102,8 @@ class MethodSpec(Row):
         name: one of :py:data:`CLASSICAL`, ``optimise``, ``fmirnet``, or a config of the bundle's ``configs/variants``;
             any network's name may end in ``+refine``.
         settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
-            (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), and those
-            of its refinement.
+            (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), ``bundle``
+            (another one than that of the comparison, whose overrides then don't count), and those of its refinement.
     """
 
     @property
@@ -145,8 +145,10 @@ class MethodSpec(Row):
         if context.models_dir is None:
             raise ValueError(f"{self.row}: has to be trained; give --models_dir for its run.")
         folder = Path(context.models_dir) / self.model
-        overrides = {**context.overrides, **common, **self.settings.get("overrides", {})}
-        return TrainingJob(folder, datalist, context.bundle, self.variant, overrides)
+        bundle = self.settings.get("bundle")
+        shared = {} if bundle else context.overrides
+        overrides = {**shared, **common, **self.settings.get("overrides", {})}
+        return TrainingJob(folder, datalist, bundle or context.bundle, self.variant, overrides)
 
     def build(self, context: Context, dims: int) -> PairRegistrar:
         """The registrar for images of ``dims`` axes.
@@ -155,7 +157,7 @@ class MethodSpec(Row):
             ValueError: for a setting that the method does not have, or one out of its range.
             FileNotFoundError: when there are no weights, no such variant or no such bundle.
         """
-        folder = find_bundle(context.bundle)
+        folder = find_bundle(self.settings.get("bundle", context.bundle))
         affine = "off" if self.name == "identity" else context.affine
         common: dict[str, Any] = {"intensity": context.scale(), "affine": affine, "name": self.row}
         if self.name == "affine":
@@ -175,9 +177,10 @@ class MethodSpec(Row):
         if self.variant:
             variant_file(folder, self.variant)  # a misspelt method is no method without weights
         weights = self._weights(folder, context)
-        own = ("variant", "model", "weights", "overrides")
+        own = ("bundle", "variant", "model", "weights", "overrides")
         settings = {key: value for key, value in self.settings.items() if key not in own}
-        overrides = {**context.overrides, **self.settings.get("overrides", {})}
+        shared = {} if "bundle" in self.settings else context.overrides
+        overrides = {**shared, **self.settings.get("overrides", {})}
         refine = 0
         if self.refined:
             refine = int(settings.pop("steps", REFINE_STEPS))

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from scipy.stats import wilcoxon
 
 from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
+from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import LoadedPair, load_pairs
 from fmirnet_monai.evaluation import (
     Cases,
@@ -159,6 +160,17 @@ def test_cases_of_other_settings_are_not_mixed_in(table: Path, cases: Cases) -> 
 def test_wrong_methods_are_named(name: str, settings: dict, message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         MethodSpec(name, settings=settings).build(Context(), 2)
+
+
+def test_a_row_can_take_another_bundle_without_the_comparisons_overrides(tmp_path: Path) -> None:
+    network = read_inference_config(BUNDLE.parent / "fmirnet_sliver").get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    settings = {"bundle": "fmirnet_sliver", "weights": str(tmp_path / "model.pt")}
+    context = Context(overrides={"network_def#channels": [2, 4], "spatial_size": [16, 16]})
+    registrar = MethodSpec("fmirnet", settings=settings).build(context, 3)
+    assert (registrar.spatial_dims, registrar.spatial_size) == (3, 64)
+    job = MethodSpec("fmirnet", settings=settings).job("d.json", replace(context, models_dir=tmp_path), {"seed": 1})
+    assert job.bundle == "fmirnet_sliver" and job.overrides == {"seed": 1}
 
 
 def test_resampled_pair_keeps_its_place() -> None:
