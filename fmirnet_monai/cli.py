@@ -319,7 +319,7 @@ def register(
     section: str = "test",
     skip_existing: bool = False,
     bundle: str | None = None,
-    affine: bool | str = "off",
+    affine: bool | str = "auto",
     refine: int = 30,
     slices: bool | None = None,
     intensity: str = "auto",
@@ -347,7 +347,8 @@ def register(
         skip_existing: with a datalist, leave out the pairs that are done.
         bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_chaos for 2-D pairs and
             volumes of less than 16 slices, direct optimisation for other volumes.
-        affine: stage before it: off, translation, rigid, or affine (the same as true).
+        affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
+            (the same as true).
         refine: steps of refinement of a bundle's field, 0 for none.
         slices: register volumes slice by slice, along the axis of the largest spacing; by default only those of less
             than 16 slices.

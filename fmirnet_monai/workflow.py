@@ -51,7 +51,7 @@ def register_files(
         data.write_image(result.warped, folder / "warped.nii.gz")
         write_displacement(result.field, folder / "displacement.nii.gz")
         write_displacement(result.inverse, folder / "inverse_displacement.nii.gz")
-        if method.affine != "off":
+        if result.settings["affine"] != "off":
             write_composite(result.affine, result.deformable, folder / "transform.h5")
         if result.warped_label is not None:
             data.write_image(result.warped_label, folder / "warped_label.nii.gz")

@@ -29,7 +29,7 @@ class Method:
     """How pairs are to be registered; see the arguments of the command ``register``."""
 
     bundle: str | None = None
-    affine: str = "off"
+    affine: str = "auto"
     refine: int = 30
     slices: bool | None = None
     intensity: str = "auto"
@@ -68,11 +68,12 @@ class Method:
 
     def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
         options: dict[str, Any] = {
-            "affine": self.affine,
             "device": self.torch_device(),
             "progress": progress,
             "intensity": scale,
         }
+        if self.affine != "auto":
+            options["affine"] = self.affine
         settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
             optimizer = default_optimizer(dims, self.similarity)

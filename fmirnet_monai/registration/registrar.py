@@ -135,6 +135,7 @@ class Registrar(PairRegistrar):
             "spatial_dims": len(size),
             "spatial_size": max(size),
             "intensity": config.get_parsed_content("intensity"),
+            "affine": config.get("affine", "off"),
             "name": variant or folder.name,
         }
         if refine:

@@ -1,5 +1,6 @@
 """The Registrar: geometry, direction, inverse, and what it refuses."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import write_image
-from fmirnet_monai.registration import DenseOptimizer, Registerd, Registrar
+from fmirnet_monai.registration import DenseOptimizer, Method, Registerd, Registrar
 from fmirnet_monai.registration.optimise import smooth
 from fmirnet_monai.spatial import DisplacementField, Grid, integrate
 from fmirnet_monai.spatial.itk import write_composite, write_displacement
@@ -157,3 +159,15 @@ def test_registerd_in_a_pipeline() -> None:
     same_grid = MetaTensor(truth.warp(moving), affine=fixed.affine)
     again = Warpd("c", ddf_key="ddf")({"c": same_grid, "ddf": result["ddf"]})["c"]
     assert again.shape == fixed.shape
+
+
+def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "fmirnet_sliver"
+    shutil.copytree(BUNDLE.parent / "fmirnet_sliver" / "configs", folder / "configs")
+    (folder / "models").mkdir()
+    network = read_inference_config(folder).get_parsed_content("network_def")
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+    volumes = [MetaTensor(torch.rand(1, 20, 20, 20)) for _ in range(2)]
+    stages = {stage: Method(str(folder), stage).registrar(*volumes).affine for stage in ("auto", "off", "rigid")}
+    assert stages == {"auto": "affine", "off": "off", "rigid": "rigid"}
+    assert Method(str(BUNDLE), slices=True).registrar(*volumes).affine == "off"
