@@ -70,6 +70,18 @@ def test_it_mends_slices_that_were_propagated_wrongly(
     assert result.confidence.min() >= 0 and result.confidence.max() <= 1
 
 
+def test_labels_at_the_images_edge_are_learnt_whole(
+    volume: tuple[MetaTensor, MetaTensor], propagated: Propagation
+) -> None:
+    cut = (..., slice(16, None), slice(30, None))  # a millimetre beside the tubes
+    label, confidence = propagated.label[cut], propagated.confidence[cut]
+    result = relabel(volume[0][cut], Propagation(label, confidence, propagated.annotation), epochs=2)
+    assert result.label.shape == label.shape
+    between = [z for z in range(1, 12) if z not in propagated.annotation.slices]
+    inside = (label > 0)[0, between]
+    assert (result.confidence != confidence)[0, between][inside].all()
+
+
 def test_the_same_seed_gives_the_same_label(volume: tuple[MetaTensor, MetaTensor], propagated: Propagation) -> None:
     once, again, other = (relabel(volume[0], propagated, epochs=1, seed=seed).confidence for seed in (0, 0, 1))
     torch.testing.assert_close(once, again, rtol=0, atol=0)
