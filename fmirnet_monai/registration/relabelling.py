@@ -94,7 +94,7 @@ def relabel(
     )
     ids = torch.cat([labels.new_zeros(1), labels[labels != 0].unique()])
     margin = [round(MARGIN / s) for s in spacing]
-    start, stop = generate_spatial_bounding_box(labels.amax(0, keepdim=True), margin=margin, allow_smaller=False)
+    start, stop = generate_spatial_bounding_box(labels.amax(0, keepdim=True), margin=margin, allow_smaller=True)
     window = (slice(first, last + 1), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
     drawn = [i - first for i in annotation.slices]
 
