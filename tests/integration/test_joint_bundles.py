@@ -166,3 +166,17 @@ def test_study_of_segmentation_from_raw_data_to_table(raw_phantom: Path, tmp_pat
     assert (tmp_path / "work" / "study" / "comparison.png").is_file()
     shutil.rmtree(tmp_path / "results")
     assert run_study(*arguments) == text and (tmp_path / "results" / "study.csv").is_file()
+
+
+@pytest.mark.parametrize("bundle", [b for b in JOINT if (b / "models" / "model.pt").is_file()], ids=lambda b: b.name)
+def test_committed_weights_segment_a_real_volume_that_no_training_saw(
+    bundle: Path, real_data: Path, tmp_path: Path
+) -> None:
+    image, label = (nib.load(next((real_data / "btcv_ct").rglob(f"{name}_18.nii.gz"))) for name in ("image", "label"))
+    hounsfield = image.get_fdata() / 255 * 400 - 125
+    nib.save(nib.Nifti1Image(hounsfield.astype(np.float32), image.affine), tmp_path / "scan.nii.gz")
+    options = {"images": [str(tmp_path / "scan.nii.gz")], "output_dir": tmp_path, "bundle_root": bundle}
+    result = bundle_run(bundle / "configs" / "inference.json", **options)
+    assert result.returncode == 0, result.stderr
+    found, liver = nib.load(tmp_path / "scan_label.nii.gz").get_fdata() > 0, label.get_fdata() == 6
+    assert 2 * (found & liver).sum() / (found.sum() + liver.sum()) > 0.8
