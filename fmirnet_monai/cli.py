@@ -639,7 +639,7 @@ def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None
 
 def profile(
     *,
-    bundle: str = "fmirnet_chaos",
+    bundle: str,
     spatial_size: Sequence[int] | None = None,
     batch_size: int = 1,
     variant: str | None = None,

@@ -51,5 +51,5 @@ def test_command_prints_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_wrong_values_are_named(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["profile", *words.split()])
+        main(["profile", "--bundle", "fmirnet_chaos", *words.split()])
     assert re.search(message, capsys.readouterr().err)
