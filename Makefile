@@ -7,7 +7,7 @@ BUNDLE := bundles/fmirnet_chaos
 
 DATA ?= ../shared/data
 WORK ?= work/tables
-TABLES := table2 table4 table5 table1 table1_camus table6 table6_btcv
+TABLES := table2 table4 table5 table1 table1_camus table6 table6_btcv propagation
 
 .PHONY: help install train test tables lint format clean
 

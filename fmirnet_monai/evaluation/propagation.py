@@ -86,7 +86,12 @@ def interpolate_contours(image: MetaTensor, label: MetaTensor, annotation: Annot
         raise ValueError("morphological: needs 'pip install itk-morphologicalcontourinterpolation'.")
     ids, numbered = np.unique(convert_to_tensor(label, track_meta=False)[0].numpy(), return_inverse=True)
     stored = itk.image_from_array(np.ascontiguousarray(numbered.reshape(label.shape[1:]).T.astype(np.uint8)))
-    found = itk.morphological_contour_interpolator(stored, axis=annotation.axis)
+    threads = itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads()
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)  # with several it now and then corrupts memory
+    try:
+        found = itk.morphological_contour_interpolator(stored, axis=annotation.axis)
+    finally:
+        itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
     return torch.from_numpy(ids[itk.array_from_image(found).T].astype(np.int32))[None]
 
 
