@@ -89,7 +89,7 @@ class RegionTraining(nn.Module):
 def widen(region: Tensor, margin: int) -> Tensor:
     """A mask or probability ``(B, 1, *spatial)`` widened by ``margin`` voxels along each axis, fading over as many."""
     width = 2 * margin + 1
-    ones = F.pad(region, [2 * margin] * (2 * (region.dim() - 2)), mode="constant", value=0.0)
+    padded = F.pad(region, [2 * margin] * (2 * (region.dim() - 2)), mode="constant", value=0.0)
     if region.dim() == 4:
-        return F.avg_pool2d(F.max_pool2d(ones, width, stride=1), width, stride=1)
-    return F.avg_pool3d(F.max_pool3d(ones, width, stride=1), width, stride=1)
+        return F.avg_pool2d(F.max_pool2d(padded, width, stride=1), width, stride=1)
+    return F.avg_pool3d(F.max_pool3d(padded, width, stride=1), width, stride=1)

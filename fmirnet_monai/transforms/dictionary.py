@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -41,9 +42,9 @@ class _GridResize(Resize):
         smooth = mode != "nearest"  # PyTorch's "nearest" rounds down, which shifts a label by up to half its new voxel
         super().__init__(spatial_size=(), mode=mode if smooth else "nearest-exact", anti_aliasing=smooth)
 
+    @abstractmethod
     def shape(self, grid: Grid) -> tuple[int, ...]:
         """Size that an image on ``grid`` gets."""
-        raise NotImplementedError
 
     def __call__(self, img: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # type: ignore[override]
         """``(C, X, Y[, Z])`` with the geometry of a MetaTensor, which says how large its voxels are."""
