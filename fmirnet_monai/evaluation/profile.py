@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmirnet_monai.bundle import find_bundle, variant_file
+from fmirnet_monai.losses import RegistrationLoss
 
 from .memory import peak_memory
 
@@ -66,6 +67,10 @@ class Workload:
 
             return predict
         loss: nn.Module = config.get_parsed_content("loss")
+        if not isinstance(loss, RegistrationLoss):
+            raise ValueError(
+                f"variant: {self.variant} learns from labels too, which a profile has none of; choose another."
+            )
         optimizer = torch.optim.Adam(network.parameters())
 
         def step() -> None:
