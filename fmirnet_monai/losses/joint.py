@@ -24,7 +24,7 @@ class JointLoss(nn.Module):
     field. Beyond it, the fixed image itself can be learnt from with the warped label, ``weights={"fixed": 1}``: unlike
     the warped image it is a slice that nobody labelled, and unlike there the label may be off it where the
     registration is. With ``tolerance`` the label counts there as far as the warped and the fixed image agree around
-    each pixel, and the network's own answer stands for the rest.
+    each pixel; for the rest the network's answer is taken to be right.
 
     Args:
         registration: of the field and the pair.
@@ -78,14 +78,18 @@ class JointLoss(nn.Module):
         classes = F.one_hot(label[:, 0].long(), self.num_classes).movedim(-1, 1).float()
         warped = warp(classes, ddf)
         terms = {"registration": self.registration(ddf, pair)} if self.weights["registration"] != 0 else {}
-        truths = {"moving": classes, "warped": warped, "fixed": warped}
+        learnt = {
+            "moving": (prediction.moving.float(), classes),
+            "warped": (prediction.warped.float(), warped),
+            "fixed": (prediction.fixed.float(), warped),
+        }
         if self.tolerance is not None and self.weights["fixed"] != 0:
             moving, fixed = pair.float().chunk(2, dim=1)
             trust = agreement(warp(moving, ddf.detach()), fixed, self.tolerance)
-            truths["fixed"] = trust * warped + (1 - trust) * prediction.fixed.detach().float().softmax(1)
-        for name, truth in truths.items():
+            learnt["fixed"] = _as_far_as(trust, *learnt["fixed"])
+        for name, (scores, truth) in learnt.items():
             if self.weights[name] != 0:
-                terms[name] = self.segmentation(getattr(prediction, name).float(), truth)
+                terms[name] = self.segmentation(scores, truth)
         self.values = {name: float(value.detach()) for name, value in terms.items()}
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
 
@@ -99,3 +103,9 @@ def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:
     pool = F.avg_pool2d if squares.dim() == 4 else F.avg_pool3d
     mean = pool(squares, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
     return (-mean / (2 * tolerance**2)).exp()
+
+
+def _as_far_as(trust: Tensor, scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (logits) and truth that are equal, and through which nothing is learnt, where the trust is 0."""
+    settled = truth.detach()
+    return torch.lerp(settled, scores.softmax(1), trust).clamp_min(1e-6).log(), torch.lerp(settled, truth, trust)

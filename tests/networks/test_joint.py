@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.engines import prepare_joint_batch
 from fmirnet_monai.losses import JointLoss, RegistrationLoss, SmoothnessLoss
-from fmirnet_monai.networks import FCN, FMIRNet, JointNetwork, VoxelMorph
+from fmirnet_monai.networks import FCN, FMIRNet, JointNetwork, JointPrediction, VoxelMorph
 
 
 class Shift(nn.Module):
@@ -108,6 +108,22 @@ def test_a_fixed_image_that_nobody_labelled_is_learnt() -> None:
         predicted = segmentation(pair[:, 1:]).argmax(1, keepdim=True)
         found[weight] = float(2 * (predicted * square(12)).sum() / (predicted.sum() + 64))
     assert found[0.0] < 0.6 and found[1.0] > 0.9, found
+
+
+def test_a_label_that_is_not_trusted_teaches_nothing() -> None:
+    pair, label = torch.cat([square(8), square(20)], dim=1), square(8)
+    found = {}
+    for tolerance in (None, 0.02):
+        scores = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        still = torch.zeros_like(scores)
+        prediction = JointPrediction(torch.zeros(1, 2, 32, 32), still, still, scores)
+        loss_of(weights={"fixed": 1.0}, tolerance=tolerance)(prediction, (pair, label)).backward()
+        assert scores.grad is not None
+        found[tolerance] = scores.grad
+    apart = (slice(None), slice(None), slice(10, 14), slice(14, 18))  # inside the moving square, outside the fixed one
+    assert found[0.02][apart].abs().max() < 1e-6 < found[None][apart].abs().min()
+    corner = (slice(None), slice(None), slice(0, 2), slice(0, 2))
+    assert found[0.02][corner].abs().min() > 1e-6
 
 
 def test_a_label_counts_for_the_fixed_image_where_the_registration_fits() -> None:
