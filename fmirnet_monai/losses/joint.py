@@ -86,7 +86,7 @@ class JointLoss(nn.Module):
         if self.tolerance is not None and self.weights["fixed"] != 0:
             moving, fixed = pair.float().chunk(2, dim=1)
             trust = agreement(warp(moving, ddf.detach()), fixed, self.tolerance)
-            learnt["fixed"] = _as_far_as(trust, *learnt["fixed"])
+            learnt["fixed"] = (_as_far_as(trust, *learnt["fixed"]), warped)
         for name, (scores, truth) in learnt.items():
             if self.weights[name] != 0:
                 terms[name] = self.segmentation(scores, truth)
@@ -105,7 +105,6 @@ def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:
     return (-mean / (2 * tolerance**2)).exp()
 
 
-def _as_far_as(trust: Tensor, scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (logits) and truth that are equal, and through which nothing is learnt, where the trust is 0."""
-    settled = truth.detach()
-    return torch.lerp(settled, scores.softmax(1), trust).clamp_min(1e-6).log(), torch.lerp(settled, truth, trust)
+def _as_far_as(trust: Tensor, scores: Tensor, truth: Tensor) -> Tensor:
+    """Scores (logits) that say what the truth says, and through which nothing is learnt, where the trust is 0."""
+    return torch.lerp(truth.detach(), scores.softmax(1), trust).clamp_min(1e-6).log()
