@@ -24,7 +24,7 @@ class JointLoss(nn.Module):
     field. Beyond it, the fixed image itself can be learnt from with the warped label, ``weights={"fixed": 1}``: unlike
     the warped image it is a slice that nobody labelled, and unlike there the label may be off it where the
     registration is. With ``tolerance`` the label counts there as far as the warped and the fixed image agree around
-    each pixel; for the rest the network's answer is taken to be right.
+    each pixel; for the rest the network's answer is taken to be right, and does not change.
 
     Args:
         registration: of the field and the pair.
@@ -106,5 +106,11 @@ def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:
 
 
 def _as_far_as(trust: Tensor, scores: Tensor, truth: Tensor) -> Tensor:
-    """Scores (logits) that say what the truth says, and through which nothing is learnt, where the trust is 0."""
+    """Scores (logits) that give the truth where the trust is 0, so that the network learns nothing there, and its own at 1.
+
+    Args:
+        trust: ``(B, 1, *spatial)`` in [0, 1].
+        scores: logits ``(B, classes, *spatial)`` of classes that exclude each other.
+        truth: class probabilities, in the scores' shape.
+    """
     return torch.lerp(truth.detach(), scores.softmax(1), trust).clamp_min(1e-6).log()
