@@ -106,7 +106,7 @@ def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:
 
 
 def _as_far_as(trust: Tensor, scores: Tensor, truth: Tensor) -> Tensor:
-    """Scores (logits) that give the truth where the trust is 0, so that the network learns nothing there, and its own at 1.
+    """Scores (logits) that give the truth where the trust is 0, so that nothing is learnt there, and their own at 1.
 
     Args:
         trust: ``(B, 1, *spatial)`` in [0, 1].
