@@ -25,13 +25,14 @@ class SegmentationMethod:
 
     Attributes:
         label: of the row.
-        model: folder of its run; rows of several tables may share one.
+        model: folder of its runs; rows of several tables may share one.
         datalist: of slices to learn from and volumes to segment, below the working folder.
         bundle: whose ``train.json`` trains it.
         variant: config in the bundle's ``configs/variants``, or None.
         overrides: config keys to values, laid over both.
         few: label of the row that has the same network trained on the annotated slices alone.
         ceiling: label of the row that has it trained on all labels.
+        seeds: of its runs, one each; the row is their mean, since short runs differ by as much as methods do.
     """
 
     label: str
@@ -42,6 +43,21 @@ class SegmentationMethod:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     few: str | None = None
     ceiling: str | None = None
+    seeds: Sequence[int] = (0,)
+
+    def jobs(self, work_dir: Path, models_dir: Path, training: Mapping[str, Any]) -> list[TrainingJob]:
+        """The row's runs, see :py:func:`compare_segmentation`."""
+        settings = {**training, **self.overrides}
+        return [
+            TrainingJob(
+                models_dir / self.model / f"seed_{seed}",
+                str(work_dir / self.datalist),
+                self.bundle,
+                self.variant,
+                {**settings, "seed": seed},
+            )
+            for seed in self.seeds
+        ]
 
 
 def compare_segmentation(
@@ -72,59 +88,76 @@ def compare_segmentation(
     Raises:
         RuntimeError: when a run fails.
     """
-    jobs = {
-        spec.label: TrainingJob(
-            models_dir / spec.model,
-            str(work_dir / spec.datalist),
-            spec.bundle,
-            spec.variant,
-            {**training, **spec.overrides},
+    jobs = {spec.label: spec.jobs(work_dir, models_dir, training) for spec in methods}
+    every_job = list({job.output_dir: job for own in jobs.values() for job in own}.values())
+    train_networks(every_job)
+    folders = evaluate_networks(every_job, section)
+    runs = {
+        spec.label: pd.concat(
+            {seed: _cases(folders[job.output_dir]) for seed, job in zip(spec.seeds, jobs[spec.label], strict=True)},
+            names=["seed"],
         )
         for spec in methods
     }
-    runs = list({job.output_dir: job for job in jobs.values()}.values())
-    train_networks(runs)
-    folders = evaluate_networks(runs, section)
-    rows = {label: pd.read_csv(folders[job.output_dir] / "cases.csv").set_index("case") for label, job in jobs.items()}
-    rows = {label: table.drop(columns=["row"]) for label, table in rows.items()}
+    rows = {label: table.groupby("case", sort=False).mean() for label, table in runs.items()}
     subjects = next(iter(rows.values())).index
     heads = {f"dice_{number}": f"Dice, {name}" for number, name in (labels or {}).items()}
     lines = [f"# {title}", ""] if title else []
     lines += [
         f"Mean (standard deviation) over the volumes of n = {len(subjects)} subjects, section `{section}`: "
-        f"{', '.join(map(str, subjects))}. HD, HD95 and ASSD in mm, on each volume's own grid.",
+        f"{', '.join(map(str, subjects))}. HD, HD95 and ASSD in mm, on each volume's own grid. A row is the mean of "
+        "its runs, which differ in the seed alone; below is each run's Dice.",
         "",
         markdown_table(rows, ["dice", *heads, "hd", "hd95", "assd"], heads),
     ]
+    lines += ["| | Dice of each run |", "|---|---|"]
+    for label, table in runs.items():
+        lines.append(f"| {label} | {', '.join(f'{dice:.3f}' for dice in _run_means(table))} |")
+    lines += [""]
     if closed := _gaps(methods, rows):
         lines += ["Of the distance in Dice between the few labels alone and all labels, joint training closes:", ""]
         lines += [*closed, ""]
     lines += ["Settings:", ""]
     for spec in methods:
         config = " + ".join([spec.bundle, *([spec.variant] if spec.variant else [])])
-        lines.append(f"- {spec.label}: `{config}` {dict(spec.overrides) or ''}, {spec.datalist}")
+        seeds = ", ".join(map(str, spec.seeds))
+        lines.append(f"- {spec.label}: `{config}` {dict(spec.overrides) or ''}, {spec.datalist}, seeds {seeds}")
     lines += [f"- all: {dict(training)}", ""]
     lines += ["Versions: " + ", ".join(f"{name} {package_version(name)}" for name in ("torch", "monai")) + ".", ""]
     text = "\n".join(lines)
     content = {
         "title": title,
         "rows": {
-            spec.label: {**asdict(spec), "metrics": json.loads(summarise(rows[spec.label]).to_json())}
+            spec.label: {
+                **asdict(spec),
+                "metrics": json.loads(summarise(rows[spec.label]).to_json()),
+                "dice_of_runs": _run_means(runs[spec.label]),
+            }
             for spec in methods
         },
     }
     write_text(output_dir / "comparison.json", json.dumps(content, indent=1) + "\n")
-    write_text(output_dir / "comparison.csv", pd.concat(rows, names=["method", "case"]).to_csv(float_format="%.6g"))
+    write_text(output_dir / "comparison.csv", pd.concat(runs, names=["method"]).to_csv(float_format="%.6g"))
     write_text(output_dir / "comparison.md", text)
     pictures = []
     for volume in load_volumes(work_dir / methods[0].datalist, section)[:2]:
-        for label, job in jobs.items():
+        for label, (job, *_) in jobs.items():
             files = {"image": volume["image"], "label": volume["label"]}
             files["found"] = str(folders[job.output_dir] / f"{volume['subject']}.nii.gz")
             arrays = {key: LoadImage(image_only=True)(file).numpy() for key, file in files.items()}
             pictures.append({"title": f"{label}, {volume['subject']}", **arrays})
     draw_segmentations(pictures, output_dir / "comparison.png")
     return text
+
+
+def _cases(folder: Path) -> pd.DataFrame:
+    """What an evaluation measured, one row a case."""
+    return pd.read_csv(folder / "cases.csv", dtype={"case": str}).set_index("case").drop(columns=["row", "seconds"])
+
+
+def _run_means(runs: pd.DataFrame) -> list[float]:
+    """Mean Dice of each seed's run."""
+    return [float(dice) for dice in runs["dice"].groupby("seed", sort=False).mean()]
 
 
 def _gaps(methods: Sequence[SegmentationMethod], rows: Mapping[str, pd.DataFrame]) -> list[str]:

@@ -62,7 +62,8 @@ class Study(ABC):
         try:
             content = json.loads(file.read_text())
             shared = json.loads((file.parent / content.pop("data")).read_text()) if "data" in content else {}
-            return KINDS[content.pop("kind", "registration")](file, **{**shared, **content})
+            fields = {**shared, **content}
+            return KINDS[fields.pop("kind", "registration")](file, **fields)
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise ValueError(f"study: {path} is no study: {error}.") from error
 

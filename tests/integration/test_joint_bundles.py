@@ -148,21 +148,23 @@ def test_study_of_segmentation_from_raw_data_to_table(raw_phantom: Path, tmp_pat
     prepare = ["prepare", "chaos", "--source_dir", "{source}", "--output_dir", "{work}/d", "--volumes"]
     prepare += ["--min_label_area", "0", "--r", "0.2", "--fractions", "0.5,0.25,0.25"]
     rows = [
-        {"label": "few", "model": "few", "variant": "few_labels"},
+        {"label": "few", "model": "few", "variant": "few_labels", "seeds": [0, 1]},
         {"label": "ours", "model": "ours", "few": "few", "ceiling": "few"},
     ]
-    study = {
+    shared = {
         "kind": "segmentation",
-        "title": "Tiny",
         "prepare": [prepare],
         "training": {**SMALL, "max_epochs": 1, "num_classes": 3},
         "labels": {"1": "liver"},
         "methods": [{**row, "datalist": "d/datalist.json"} for row in rows],
     }
-    (tmp_path / "study.json").write_text(json.dumps(study))
+    (tmp_path / "shared.json").write_text(json.dumps(shared))
+    (tmp_path / "study.json").write_text(json.dumps({"title": "Tiny", "data": "shared.json"}))
     arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
     text = run_study(*arguments)
     assert "| Dice | Dice, liver |" in text and "| few | 1 |" in text and "| ours | 1 |" in text and "- ours: –" in text
+    row = json.loads((tmp_path / "results" / "study.json").read_text())["rows"]["few"]
+    assert len(set(row["dice_of_runs"])) == 2 and row["metrics"]["dice"]["mean"] == np.mean(row["dice_of_runs"])
     assert (tmp_path / "work" / "study" / "comparison.png").is_file()
     shutil.rmtree(tmp_path / "results")
     assert run_study(*arguments) == text and (tmp_path / "results" / "study.csv").is_file()
