@@ -17,7 +17,7 @@ import fire
 from tqdm import tqdm
 
 from fmirnet_monai import bundle as bundles
-from fmirnet_monai import data, evaluation, workflow
+from fmirnet_monai import data, evaluation, export, workflow
 from fmirnet_monai.evaluation import before_and_after, markdown_table
 from fmirnet_monai.utils import process_rank
 
@@ -304,6 +304,18 @@ def publish(*, weights: str, bundle_dir: str) -> None:
         bundle_dir: the bundle, a folder with configs/inference.json.
     """
     print(bundles.publish_weights(weights, bundle_dir))
+
+
+def bundle_export(bundle: str, *, output_dir: str) -> None:
+    """Write a bundle as a zip that needs MONAI but not this package: code, weights, TorchScript, ONNX, checksums.
+
+    The exported networks are compared with the bundle's own before anything is written.
+
+    Args:
+        bundle: name or folder of the bundle.
+        output_dir: folder to write NAME_vVERSION.zip into.
+    """
+    print(export.export_bundle(bundle, output_dir))
 
 
 def register(
@@ -698,6 +710,7 @@ COMMANDS: dict[str, Any] = {
     },
     "download": {"chaos": download_chaos},
     "phantom": {OWN: phantom, "echonet": phantom_echonet},
+    "bundle": {"export": bundle_export},
     "publish": publish,
 }
 
@@ -770,12 +783,15 @@ def _check_options(command: Any, rest: Sequence[str]) -> None:
     if isinstance(command, dict) or _asks_help(rest):
         return
     parameters = inspect.signature(command).parameters
+    words = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     given = set()
     takes_value = False
     for word in rest:
         option = re.match(r"--?([A-Za-z][\w-]*)", word)
         if option:
             given.add(_option_name(option[1].replace("-", "_"), list(parameters)))
+        elif not takes_value and words:
+            given.add(words.pop(0))
         elif not takes_value:
             raise ValueError(f"unexpected word {word!r}; options are given as --name value.")
         takes_value = option is not None and "=" not in word

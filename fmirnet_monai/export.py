@@ -1,0 +1,257 @@
+"""Bundles in forms that run elsewhere: TorchScript, ONNX, and a zip that needs MONAI but not this package."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import packages_distributions
+from importlib.util import resolve_name
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import torch
+from monai.utils import optional_import
+from torch import Tensor, nn
+
+from fmirnet_monai.bundle import find_bundle, load_network
+from fmirnet_monai.utils import package_version, replacing
+
+PACKAGE = "fmirnet_monai"
+SCRIPTS = "scripts"  # MONAI's name of the folder for a bundle's own code
+OPSET = 20  # the first with a 3-D GridSample
+TOLERANCE = 1e-4  # voxels of a field, or units of scores; a tenth of it relative to the largest
+OWN_FIELDS = {"torch", "monai", "numpy"}  # whose versions have fields of their own in the metadata
+NOTE = """\
+> **Self-contained form.** The parts of `fmirnet_monai` that this bundle needs lie in `scripts`: the package need not
+> be installed, `configs/metadata.json` names what must be. Run MONAI's commands from inside this folder. `models` also
+> has the network as TorchScript and as ONNX. Commands `python -m fmirnet_monai …` below belong to the package.
+
+"""
+
+
+def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
+    """Write a bundle as one zip with code, weights, TorchScript, ONNX and checksums.
+
+    Args:
+        bundle: its name or folder.
+        output_dir: folder that gets ``NAME_vVERSION.zip``, whole or not at all.
+
+    Returns:
+        path of the zip.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle, or it has no weights.
+        ValueError: when an exported network does not give what the bundle's gives.
+    """
+    source = find_bundle(bundle).resolve()
+    network = load_network(source)
+    metadata = json.loads((source / "configs" / "metadata.json").read_text())
+    image = metadata["network_data_format"]["inputs"]["image"]
+    shape = [image["num_channels"], *image["spatial_shape"]]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / source.name
+        for part in ("LICENSE", "configs", "docs", "models/model.pt"):
+            if (source / part).exists():
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
+                copy(source / part, folder / part)
+        export_torchscript(source, folder / "models" / "model.ts")
+        export_onnx(network, shape, folder / "models" / "model.onnx")
+        check_torchscript(network, folder / "models" / "model.ts", shape)
+        check_onnx(network, folder / "models" / "model.onnx", shape)
+        _carry_sources(folder)
+        _write_checksums(folder)
+        target = Path(output_dir) / f"{source.name}_v{metadata['version']}.zip"
+        with replacing(target) as partial:
+            made = shutil.make_archive(str(Path(temporary) / "bundle"), "zip", temporary, source.name)
+            shutil.copyfile(made, partial)
+    return target
+
+
+def export_torchscript(bundle_dir: Path, path: Path) -> None:
+    """Script (not trace) the network of a bundle by MONAI's ``ckpt_export``, metadata included."""
+    configs = bundle_dir / "configs"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    monai.bundle.ckpt_export(
+        net_id="network_def",
+        filepath=str(path),
+        ckpt_file=str(bundle_dir / "models" / "model.pt"),
+        meta_file=str(configs / "metadata.json"),
+        config_file=str(configs / "inference.json"),
+        bundle_root=str(bundle_dir),
+    )
+
+
+def export_onnx(network: nn.Module, shape: Sequence[int], path: Path) -> None:
+    """Write a network as ONNX, input ``image`` and output ``pred``, of any batch and spatial size that it takes itself.
+
+    Args:
+        network: in evaluation mode.
+        shape: of one input, ``(C, *spatial)``; the size only serves for tracing.
+        path: file to write.
+
+    Raises:
+        OptionalImportError: without the extra ``onnx``.
+    """
+    _require("onnx", "onnxscript")
+    example = torch.zeros(2, shape[0], *_sizes(len(shape) - 1))
+    any_size = dict.fromkeys([0, *range(2, example.dim())], torch.export.Dim.DYNAMIC)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=(any_size,),
+            input_names=["image"],
+            output_names=["pred"],
+            verbose=False,
+        )
+    assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with this machine's paths
+    with replacing(path) as partial:
+        program.save(partial)
+
+
+def check_torchscript(network: nn.Module, path: Path, shape: Sequence[int]) -> float:
+    """Largest difference of a TorchScript file's output from the network's own; errors as in :py:func:`check_onnx`."""
+    return _check(network, path, shape, torch.jit.load(path))
+
+
+def check_onnx(network: nn.Module, path: Path, shape: Sequence[int]) -> float:
+    """Largest difference of an ONNX file's output in onnxruntime from the network's own, over two sizes.
+
+    Raises:
+        ValueError: when it is more than rounding makes it.
+    """
+    _require("onnxruntime")
+    runtime, _ = optional_import("onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return _check(network, path, shape, lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
+
+
+def needed_sources(names: Iterable[str]) -> dict[str, Path]:
+    """Source file of each module of this package that is needed for importing the named things, by module name.
+
+    Args:
+        names: dotted names of modules, classes or functions.
+    """
+    root = Path(__file__).parent
+    found: dict[str, Path] = {}
+    pending = list(names)
+    while pending:
+        parts = pending.pop().split(".")
+        for count in range(1, len(parts) + 1 if parts[0] == PACKAGE else 1):
+            module = ".".join(parts[:count])
+            folder = root.joinpath(*parts[1:count])
+            file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+            if module not in found and file.is_file():
+                found[module] = file
+                pending += _imports(file, module if folder.is_dir() else module.rpartition(".")[0])
+    return found
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """Dotted names that a source file imports anywhere, relative ones resolved."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            base = resolve_name("." * node.level + module, package) if node.level else module
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _carry_sources(folder: Path) -> None:
+    """Put what the configs of an exported bundle name into its ``scripts`` and let them name it there."""
+    configs = sorted((folder / "configs").rglob("*.json"))
+    names = {name for file in configs for name in re.findall(rf"{PACKAGE}(?:\.\w+)+", file.read_text())}
+    sources = needed_sources(names)
+    for file in sources.values():
+        target = folder / SCRIPTS / file.relative_to(Path(__file__).parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_renamed(file.read_text()))
+    for file in configs:
+        file.write_text(_renamed(file.read_text()))
+    path = folder / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    versions = {**metadata["required_packages_version"], **_required_versions(sources)}
+    metadata["required_packages_version"] = {
+        name: number for name, number in sorted(versions.items()) if name not in (PACKAGE, SCRIPTS)
+    }
+    path.write_text(json.dumps(metadata, indent=4) + "\n")
+    readme = folder / "docs" / "README.md"
+    if readme.is_file():
+        readme.write_text(NOTE + readme.read_text())
+
+
+def _required_versions(sources: dict[str, Path]) -> dict[str, str]:
+    """Installed version of each other package that the sources import, but those that have metadata of their own."""
+    distributions = packages_distributions()
+    tops = {
+        name.split(".")[0]
+        for module, file in sources.items()
+        for name in _imports(file, module if file.name == "__init__.py" else module.rpartition(".")[0])
+    }
+    others = sorted(tops - set(sys.stdlib_module_names) - OWN_FIELDS - {PACKAGE})
+    packages = set()
+    for top in others:
+        if package_version(top) != "not installed":
+            packages.add(top)  # of several distributions with one module, as ITK's parts, that which has all
+        elif top in distributions:
+            packages.add(distributions[top][0])
+    return {package: package_version(package) for package in packages}
+
+
+def _renamed(text: str) -> str:
+    """The text with this package's modules as modules of the folder; where the package itself is meant, it stays."""
+    return re.sub(rf"\b{PACKAGE}(?=\.\w)|(?<=from ){PACKAGE}(?= import)", SCRIPTS, text)
+
+
+def _write_checksums(folder: Path) -> None:
+    """``SHA256SUMS`` of all files, as ``sha256sum --check`` reads it."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}" for file in files]
+    (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+
+
+def _check(network: nn.Module, path: Path, shape: Sequence[int], exported: Callable[[Tensor], Tensor]) -> float:
+    """The largest difference; ValueError when it is more than rounding makes it."""
+    worst = 0.0
+    for batch, extra in ((1, 0), (2, 32)):  # a multiple that any UNet takes
+        image = _images(batch, shape[0], [size + extra for size in _sizes(len(shape) - 1)])
+        with torch.no_grad():
+            expected = network(image)
+            difference = float((exported(image) - expected).abs().max())
+        if not difference <= max(TOLERANCE, TOLERANCE / 10 * float(expected.abs().max())):
+            raise ValueError(f"{path.name}: its output differs by {difference:.2g} from the network's own.")
+        worst = max(worst, difference)
+    return worst
+
+
+def _sizes(dims: int) -> list[int]:
+    return [64, 96] if dims == 2 else [32, 32, 64]
+
+
+def _images(batch: int, channels: int, size: Sequence[int]) -> Tensor:
+    """Smooth images in [0, 1], the channels of each two voxels apart, as a pair to register might be."""
+    coarse = np.random.default_rng(0).random((batch, 1, *[s // 16 + 1 for s in size]), dtype=np.float32)
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    image = nn.functional.interpolate(torch.from_numpy(coarse), size=list(size), mode=mode)
+    return torch.cat([torch.roll(image, 2 * channel, 2) for channel in range(channels)], dim=1)
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        if package_version(package) == "not installed":
+            raise ValueError(f"{package} is not installed; ONNX files need: pip install 'fmirnet_monai[onnx]'.")
