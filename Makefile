@@ -9,12 +9,19 @@ DATA ?= ../shared/data
 WORK ?= work/tables
 TABLES := table2 table4 table5 table1 table1_camus table6 table6_btcv propagation
 
-.PHONY: help install train test tables lint format clean
+LABEL_VENV ?= .venv-label
+LABEL_BIN := $(LABEL_VENV)/bin
+LABEL_APP := apps/fmirnet_label
+STUDIES ?= work/studies
+
+.PHONY: help install train test tables lint format label-env label test-label clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
 	@echo "make test    lint, type check and all tests, in JOBS=$(JOBS) processes of one thread"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
+	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none"
+	@echo "make test-label  ask such a server over REST (about 5 minutes, and an environment of its own)"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
 
@@ -47,5 +54,23 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(LABEL_VENV)/.installed: $(LABEL_APP)/requirements.txt
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_BIN)/python -m pip install --quiet --requirement $(LABEL_APP)/requirements.txt
+	$(LABEL_BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+label-env: $(LABEL_VENV)/.installed
+
+$(STUDIES):
+	$(LABEL_BIN)/python $(LABEL_APP)/sample.py $@
+
+label: label-env
+	$(MAKE) $(STUDIES)
+	$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_APP) --studies $(STUDIES) --conf sam2 false
+
+test-label: label-env
+	$(LABEL_BIN)/python -m pytest -p no:cacheprovider $(LABEL_APP)/test_server.py
+
 clean:
-	rm -rf $(VENV) bundles/*/sample bundles/*/runs
+	rm -rf $(VENV) $(LABEL_VENV) $(LABEL_APP)/model bundles/*/sample bundles/*/runs

@@ -1,7 +1,7 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
 from .chaos import find_chaos_cases, read_chaos_case
-from .datalist import PATH_KEYS, common_folder, load_pairs, load_slices, load_volumes, merge_datalists
+from .datalist import PATH_KEYS, common_folder, load_pairs, load_slices, load_volumes, merge_datalists, saving_root
 from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
@@ -53,6 +53,7 @@ __all__ = [
     "read_pair",
     "read_pair_table",
     "read_points",
+    "saving_root",
     "slice_groups",
     "split_pairs",
     "write_chaos_layout",

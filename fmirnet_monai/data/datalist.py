@@ -101,6 +101,18 @@ def common_folder(items: Sequence[Pair], key: str = "fixed") -> str:
     return os.path.dirname(os.path.commonpath([os.path.abspath(item[key]) for item in items]))
 
 
+def saving_root(datalist: str | Path, section: str, images: Sequence[str] | None = None) -> str:
+    """The folder that results of volumes are named after: it holds the images given, or else those of the datalist.
+
+    Where there is neither, as in a program that only asks for a bundle's transforms, it is the datalist's folder.
+    """
+    if images:
+        return common_folder([{"image": path} for path in images], "image")
+    if not Path(datalist).is_file():
+        return str(Path(datalist).parent)
+    return common_folder(load_volumes(datalist, section, labelled=False), "image")
+
+
 def read_datalist(path: Path) -> dict[str, Any]:
     """The JSON object of a datalist file, paths as they stand in it."""
     if not path.is_file():

@@ -1,0 +1,162 @@
+"""What the server answers to an inference request: labels of another image, or the rest of a few drawn slices."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monai.data import MetaTensor
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+
+from fmirnet_monai.data import read_image, read_label, write_image
+from fmirnet_monai.registration import Method
+from fmirnet_monai.spatial import Grid
+from fmirnet_monai.workflow import propagate_file
+
+TAGS = (DefaultLabelTag.FINAL, DefaultLabelTag.ORIGINAL)  # a label that a person submitted goes first
+
+
+class LabelTask(InferTask):
+    """A task that gives a label map of the open image; wrong input is answered with 400 and one line that says why.
+
+    Args:
+        datastore: gives the studies.
+        description: shown to the user.
+        config: options and their defaults.
+    """
+
+    def __init__(self, datastore: Callable[[], Datastore], description: str, config: dict[str, Any]) -> None:
+        super().__init__(InferType.ANNOTATION, None, 3, description, config)
+        self.datastore = datastore
+
+    def is_valid(self) -> bool:
+        """It needs no weights of its own."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """File of the label map, and what else there is to say.
+
+        Args:
+            request: ``image`` (a path) and ``image_id``, and any of the options.
+        """
+        options = {**self.config(), **request}
+        begin = time.time()
+        with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as file:
+            output = file.name
+        try:
+            said = self.label(options, output)
+        except (ValueError, OSError, ImportError) as error:
+            Path(output).unlink(missing_ok=True)
+            raise HTTPException(400, " ".join(str(error).split())) from error
+        return output, {**said, "latencies": {"total": round(time.time() - begin, 2)}}
+
+    @abstractmethod
+    def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
+        """Write the label map of ``options["image"]`` to ``output``; gives what the answer says beside it."""
+
+    def stored_label(self, image_id: str) -> tuple[str, dict[str, int]] | None:
+        """File of an image's label and the numbers of its names, or None where it has none."""
+        store = self.datastore()
+        tags = store.get_labels_by_image_id(image_id)
+        for tag in (tag for tag in TAGS if tag in tags):
+            info = store.get_label_info(tags[tag], tag)  # what a viewer submitted, or one of these tasks answered
+            names = {entry["name"]: entry["idx"] for entry in info.get("label_info", [])}
+            names = names or info.get("params", {}).get("label_names", {})
+            return store.get_label_uri(tags[tag], tag), dict(names)
+        return None
+
+
+class AnotherImagesLabel(LabelTask):
+    """Label of another image of the studies, carried to the open one by registration."""
+
+    def __init__(self, datastore: Callable[[], Datastore]) -> None:
+        options = {"moving": "", "affine": "affine", "refine": 30, "similarity": "auto", "slices": False}
+        super().__init__(datastore, "Carry the label of another image of the studies to this one", options)
+
+    def config(self) -> dict[str, Any]:
+        """The options; ``moving`` lists the labelled images."""
+        return {**super().config(), "moving": self._labelled()}
+
+    def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
+        """See :py:meth:`LabelTask.label`."""
+        moving_id = self._moving(options)
+        found = self.stored_label(moving_id)
+        assert found is not None
+        label_file, names = found
+        moving = read_image(self.datastore().get_image_uri(moving_id))
+        fixed, moving_label = read_image(options["image"]), read_label(label_file)
+        method = Method(
+            affine=options["affine"],
+            refine=int(options["refine"]),
+            similarity=options["similarity"],
+            slices=bool(options["slices"]),
+        )
+        result = method.registrar(moving, fixed).register(moving, fixed, moving_label=moving_label)
+        assert result.warped_label is not None
+        write_image(result.warped_label, output, Grid.of(fixed))
+        metrics = {name: round(value, 4) for name, value in result.metrics.items() if not math.isnan(value)}
+        return {"label_names": names or _numbered(result.warped_label), "moving": moving_id, "metrics": metrics}
+
+    def _labelled(self) -> list[str]:
+        return sorted(i for i in self.datastore().list_images() if self.stored_label(i))
+
+    def _moving(self, options: Mapping[str, Any]) -> str:
+        given = options["moving"]
+        image = options["image_id"]
+        labelled = [i for i in self._labelled() if i != image]
+        chosen = given if isinstance(given, str) else next(iter(labelled), "")
+        if chosen in labelled:
+            return chosen
+        others = f"those with a label are {', '.join(labelled)}" if labelled else "label one and submit it"
+        if not chosen:
+            raise ValueError(f"moving: no image of the studies but {image} has a label; {others}.")
+        raise ValueError(f"moving: {chosen} is no other image with a label; {others}.")
+
+
+class RestOfSlices(LabelTask):
+    """The whole volume's label from the few slices that were drawn and submitted."""
+
+    def __init__(self, datastore: Callable[[], Datastore]) -> None:
+        options = {"refine": 30, "train_epochs": 0}
+        super().__init__(datastore, "Label all slices between the few that are drawn and submitted", options)
+
+    def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
+        """See :py:meth:`LabelTask.label`."""
+        drawn, names = options.get("label"), {}
+        if not drawn:
+            found = self.stored_label(options["image_id"])
+            if found is None:
+                raise ValueError(
+                    f"{options['image_id']}: has no label; draw two or more slices, best the first and the last of "
+                    "each structure among them, submit the label, and ask again."
+                )
+            drawn, names = found
+        with tempfile.TemporaryDirectory() as folder:
+            result = propagate_file(
+                options["image"],
+                drawn,
+                output,
+                Method(refine=int(options["refine"])),
+                slices=options.get("annotated"),
+                confidence=str(Path(folder) / "confidence.nii.gz"),
+                train_epochs=int(options["train_epochs"]),
+            )
+        annotation = result.annotation
+        between = result.confidence.movedim(annotation.axis + 1, 0)[annotation.slices[0] : annotation.slices[-1] + 1]
+        return {
+            "label_names": names or _numbered(result.label),
+            "annotated": list(annotation.slices),
+            "axis": annotation.axis,
+            "least_certain": int(between.flatten(1).mean(1).argmin()) + annotation.slices[0],
+        }
+
+
+def _numbered(label: MetaTensor) -> dict[str, int]:
+    return {f"label {int(i)}": int(i) for i in label.unique() if i != 0}
