@@ -68,15 +68,15 @@ class JointLoss(nn.Module):
 
         Args:
             prediction: see :py:class:`JointPrediction`.
-            target: the pair ``(B, 2 C, *spatial)`` and the moving image's label ``(B, 1, *spatial)`` in integers.
+            target: the pairs ``(B, 2 C, *spatial)`` and the moving images' labels ``(B, 1, *spatial)`` in integers.
 
         Returns:
             scalar; the unweighted value of each term of the last call is kept in ``values``.
         """
-        pair, label = target
         ddf = prediction.ddf.float()
+        pair, label = target[0][: len(ddf)], target[1]
         classes = F.one_hot(label[:, 0].long(), self.num_classes).movedim(-1, 1).float()
-        warped = warp(classes, ddf)
+        warped = warp(classes[: len(ddf)], ddf)
         terms = {"registration": self.registration(ddf, pair)} if self.weights["registration"] != 0 else {}
         learnt = {
             "moving": (prediction.moving.float(), classes),

@@ -14,10 +14,10 @@ class JointPrediction(NamedTuple):
     """What both networks give for a batch of pairs.
 
     Attributes:
-        ddf: field ``(B, D, *spatial)`` in voxels.
-        moving: class scores (logits) ``(B, classes, *spatial)`` of the moving image.
-        warped: the same of the moving image warped onto the fixed one.
-        fixed: the same of the fixed image.
+        ddf: fields ``(R, D, *spatial)`` in voxels of the first R pairs, which were registered.
+        moving: class scores (logits) ``(B, classes, *spatial)`` of the moving images.
+        warped: the same of the first R moving images warped onto the fixed ones.
+        fixed: the same of the first R fixed images.
     """
 
     ddf: Tensor
@@ -36,16 +36,26 @@ class JointNetwork(nn.Module):
         registration: from a pair ``(B, 2 C, *spatial)``, moving image first, to the field; any of
             :py:mod:`fmirnet_monai.networks`.
         segmentation: from an image ``(B, C, *spatial)`` to class scores ``(B, classes, *spatial)``; any of MONAI's.
+        registered: of a batch's pairs so many are registered, by default all; of the others only the moving image is
+            learnt from, which costs little.
+
+    Raises:
+        ValueError: when ``registered`` is not at least 1.
     """
 
-    def __init__(self, registration: nn.Module, segmentation: nn.Module) -> None:
+    def __init__(self, registration: nn.Module, segmentation: nn.Module, registered: int | None = None) -> None:
         super().__init__()
+        if registered is not None and registered < 1:
+            raise ValueError(f"registered must be at least 1 pair, got {registered}.")
+        self.registered = registered
         self.registration = registration
         self.segmentation = segmentation
 
     def forward(self, pair: Tensor) -> JointPrediction:
         """Field and scores of a batch of pairs ``(B, 2 C, *spatial)``, the moving image first."""
         moving, fixed = pair.chunk(2, dim=1)
-        ddf = self.registration(pair)
-        scores = self.segmentation(torch.cat([moving, warp(moving, ddf.to(moving)), fixed]))
-        return JointPrediction(ddf, *scores.chunk(3))
+        ddf = self.registration(pair[: self.registered])
+        count = len(ddf)
+        images = [moving, warp(moving[:count], ddf.to(moving)), fixed[:count]]
+        scores = self.segmentation(torch.cat(images))
+        return JointPrediction(ddf, *scores.split([len(image) for image in images]))

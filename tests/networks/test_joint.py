@@ -56,6 +56,22 @@ def test_each_image_is_compared_with_its_own_label() -> None:
     assert loss.values["fixed"] > 0.2 and loss.values["registration"] > 0.01
 
 
+def test_of_pairs_that_are_not_registered_only_the_moving_image_is_learnt() -> None:
+    pair, label = torch.cat([square(8), square(12)], dim=1), square(8)
+    batch = torch.cat([pair, torch.cat([square(20), torch.rand(1, 1, 32, 32)], dim=1)])
+    labels = torch.cat([label, square(20)])
+    network = JointNetwork(Shift(-4.0), Shade(), registered=1)
+    prediction = network(batch)
+    assert [len(part) for part in prediction] == [1, 2, 1, 1]
+    loss = loss_of(weights={"fixed": 1.0}, tolerance=0.1)
+    loss(prediction, (batch, labels))
+    assert all(value < 0.02 for value in loss.values.values())
+    loss(prediction, (batch, torch.cat([label, square(2)])))
+    assert loss.values["moving"] > 0.2 and loss.values["warped"] < 0.02
+    with pytest.raises(ValueError, match="registered must be at least 1"):
+        JointNetwork(Shift(0.0), Shade(), registered=0)
+
+
 def test_the_segmentation_reaches_the_field_through_the_label() -> None:
     pair, label = torch.cat([square(8), square(12)], dim=1), square(8)
     network = JointNetwork(Shift(-1.5), Shade())
