@@ -171,7 +171,8 @@ def test_help_explains_every_argument(command: tuple[str, ...], capsys: pytest.C
     assert stop.value.code == 0
     text = "".join(capsys.readouterr())
     for name in inspect.signature(COMMANDS[command]).parameters:
-        head = re.search(rf"^ {{4}}(-\w, )?--{name}=\w+( \(required\))?$", text, re.MULTILINE)
+        option = rf"(-\w, )?--{name}=\w+( \(required\))?"
+        head = re.search(rf"^ {{4}}({option}|{name.upper()})$", text, re.MULTILINE)
         assert head, f"no entry for {name} in:\n{text}"
         entry = re.match(r"(\n {8}.*)*", text[head.end() :])
         assert entry
