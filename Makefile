@@ -70,7 +70,7 @@ label: label-env
 	$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_APP) --studies $(STUDIES) --conf sam2 false
 
 test-label: label-env
-	$(LABEL_BIN)/python -m pytest -p no:cacheprovider $(LABEL_APP)/test_server.py
+	PYTHONPATH=$(LABEL_APP) $(LABEL_BIN)/python -m pytest -p no:cacheprovider $(LABEL_APP)/test_server.py
 
 clean:
 	rm -rf $(VENV) $(LABEL_VENV) $(LABEL_APP)/model bundles/*/sample bundles/*/runs
