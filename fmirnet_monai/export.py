@@ -99,7 +99,7 @@ def export_onnx(network: nn.Module, shape: Sequence[int], path: Path) -> None:
         path: file to write.
 
     Raises:
-        OptionalImportError: without the extra ``onnx``.
+        ValueError: without the packages of the extra ``onnx``.
     """
     _require("onnx", "onnxscript")
     example = torch.zeros(2, shape[0], *_sizes(len(shape) - 1))
