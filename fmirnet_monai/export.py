@@ -157,18 +157,19 @@ def needed_sources(names: Iterable[str]) -> dict[str, Path]:
             file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
             if module not in found and file.is_file():
                 found[module] = file
-                pending += _imports(file, module if folder.is_dir() else module.rpartition(".")[0])
+                pending += _imports(module, file)
     return found
 
 
-def _imports(file: Path, package: str) -> Iterator[str]:
-    """Dotted names that a source file imports anywhere, relative ones resolved."""
+def _imports(module: str, file: Path) -> Iterator[str]:
+    """Dotted names that a module's source imports anywhere, relative ones resolved."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            base = resolve_name("." * node.level + module, package) if node.level else module
+            source = "." * node.level + (node.module or "")
+            base = resolve_name(source, package)
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
@@ -186,9 +187,7 @@ def _carry_sources(folder: Path) -> None:
     path = folder / "configs" / "metadata.json"
     metadata = json.loads(path.read_text())
     versions = {**metadata["required_packages_version"], **_required_versions(sources)}
-    metadata["required_packages_version"] = {
-        name: number for name, number in sorted(versions.items()) if name not in (PACKAGE, SCRIPTS)
-    }
+    metadata["required_packages_version"] = {name: versions[name] for name in sorted(versions) if name != PACKAGE}
     path.write_text(json.dumps(metadata, indent=4) + "\n")
     readme = folder / "docs" / "README.md"
     if readme.is_file():
@@ -198,11 +197,7 @@ def _carry_sources(folder: Path) -> None:
 def _required_versions(sources: dict[str, Path]) -> dict[str, str]:
     """Installed version of each other package that the sources import, but those that have metadata of their own."""
     distributions = packages_distributions()
-    tops = {
-        name.split(".")[0]
-        for module, file in sources.items()
-        for name in _imports(file, module if file.name == "__init__.py" else module.rpartition(".")[0])
-    }
+    tops = {name.split(".")[0] for module, file in sources.items() for name in _imports(module, file)}
     others = sorted(tops - set(sys.stdlib_module_names) - OWN_FIELDS - {PACKAGE})
     packages = set()
     for top in others:

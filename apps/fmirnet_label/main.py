@@ -71,7 +71,7 @@ class FMIRNetLabel(MONAILabelApp):
         model, image = request.get("model"), request.get("image")
         if model in self.bundles and model not in self._infers:
             raise HTTPException(
-                404, f"model: {model} has no weights yet; train it, or put them into its models/model.pt."
+                404, f"model: {model} has no weights; train it or give it a models/model.pt, and restart the server."
             )
         if model not in self._infers:
             raise HTTPException(404, f"model: there is no {model!r}, but {', '.join(self._infers)}.")

@@ -111,7 +111,7 @@ class AnotherImagesLabel(LabelTask):
         given = options["moving"]
         image = options["image_id"]
         labelled = [i for i in self._labelled() if i != image]
-        chosen = given if isinstance(given, str) else next(iter(labelled), "")
+        chosen = given if given and isinstance(given, str) else next(iter(labelled), "")
         if chosen in labelled:
             return chosen
         others = f"those with a label are {', '.join(labelled)}" if labelled else "label one and submit it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -24,8 +23,8 @@ logger = logging.getLogger(__name__)
 class FineTuning(TrainTask):
     """Train the segmentation network of a joint bundle on every slice of the studies that have a final label.
 
-    The bundle's own weights are where it starts; what has the best Dice on the studies kept for validation takes their
-    place. A label counts as whole: slices on which nothing is drawn are learnt as background.
+    The bundle's own weights, where it has any, are where it starts; what has the best Dice on the studies kept for
+    validation takes their place. A label counts as whole: slices on which nothing is drawn are learnt as background.
 
     Args:
         bundle_dir: the app's copy of the bundle.
@@ -39,8 +38,8 @@ class FineTuning(TrainTask):
         """Options and their defaults."""
         return {"max_epochs": 10, "val_split": 0.2, "learning_rate": 3e-4}
 
-    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Train; gives the Dice on validation and how many studies were learnt from.
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, int]:
+        """Train; gives how many studies were learnt from and validated on.
 
         Raises:
             ValueError: when fewer than two studies have a final label.
@@ -58,15 +57,16 @@ class FineTuning(TrainTask):
             datalist = write_pairs(
                 (read_folder_case(case) for case in cases), folder / "data", pairing, keep_volumes=True
             )
+            weights = self.bundle_dir / "models" / "model.pt"
             start = {
                 "_target_": "CheckpointLoader",
-                "load_path": str(self.bundle_dir / "models" / "model.pt"),
+                "load_path": str(weights),
                 "load_dict": {"model": "@network_def"},
             }
             overrides = {
                 "max_epochs": int(options["max_epochs"]),
                 "learning_rate": float(options["learning_rate"]),
-                "extra_handlers": [start],
+                "extra_handlers": [start] if weights.is_file() else [],
                 "evaluation_section": "validation",  # there are no test studies
             }
             run = self.bundle_dir / "fine_tuning"  # stays, with the log, until the next one
@@ -75,4 +75,4 @@ class FineTuning(TrainTask):
             train_networks([job])
             publish_weights(job.output_dir / "model.pt", self.bundle_dir)
         logger.info("%s: trained on %d studies", self.bundle_dir.name, len(studies) - validation)
-        return {"training": len(studies) - validation, "validation": validation, "settings": json.dumps(overrides)}
+        return {"training": len(studies) - validation, "validation": validation}
