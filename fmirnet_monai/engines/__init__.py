@@ -9,6 +9,7 @@ from .handlers import (
     TrainingCheckpoint,
     handlers_of_this_process,
 )
+from .inferer import MixedPrecisionInferer
 from .metrics import (
     evaluation_metrics,
     folding_metrics,
@@ -22,6 +23,7 @@ __all__ = [
     "EarlyStopping",
     "EpochSeed",
     "GrowLevels",
+    "MixedPrecisionInferer",
     "ProgressBar",
     "TrainingCheckpoint",
     "evaluation_metrics",

@@ -25,6 +25,7 @@ VARIANTS = sorted(file.stem for file in (RUNET / "configs" / "variants").glob("*
 SMALL: dict[str, Any] = {
     "spatial_size": [64, 64],
     "pixel_size": 6.0,
+    "batch_size": 4,
     "network_def#channels": [4, 8],
     "network_def#strides": [2],
     "registration_def#channels": [4, 8],
