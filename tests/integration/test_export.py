@@ -22,7 +22,6 @@ from fmirnet_monai.data import load_pairs, read_image
 from fmirnet_monai.evaluation.methods import Context
 from fmirnet_monai.export import check_onnx, check_torchscript, export_onnx, needed_sources
 from fmirnet_monai.networks import FMIRNet
-from fmirnet_monai.utils import package_version
 
 NAME = "fmirnet_chaos"
 # an interpreter that starts with this on its path has no fmirnet_monai, wherever it is installed
@@ -115,21 +114,6 @@ def test_example_without_pytorch_runs(unpacked: Path, small_sample: Path, tmp_pa
     scale = Context(NAME).scale()
     fixed, moving, warped = (scale(read_image(f)) for f in (pair["fixed"], pair["moving"], tmp_path / "warped.nii.gz"))
     assert (warped - fixed).square().mean() < 0.5 * (moving - fixed).square().mean()
-
-
-@pytest.mark.parametrize("bundle", sorted(p.parent for p in BUNDLES.glob("*/configs")), ids=lambda b: b.name)
-def test_metadata_names_the_versions_everything_is_tested_with(bundle: Path) -> None:
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    lines = (BUNDLES.parent / "constraints.txt").read_text().splitlines()
-    tested = dict(line.split("==") for line in lines if "==" in line) | {
-        "fmirnet_monai": package_version("fmirnet_monai")
-    }
-    own = {
-        name: metadata[f"{field}_version"]
-        for name, field in (("torch", "pytorch"), ("monai", "monai"), ("numpy", "numpy"))
-    }
-    named = {**metadata["required_packages_version"], **own}
-    assert named == {name: tested[name] for name in named}
 
 
 FORMS: dict[str, dict[str, Any]] = {

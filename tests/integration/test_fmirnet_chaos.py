@@ -11,16 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from commands import BUNDLES, ENVIRONMENT, REPOSITORY, SCHEMA, bundle_run, bundle_words, options, run
+from commands import BUNDLES, ENVIRONMENT, REPOSITORY, bundle_run, bundle_words, options, run
 from monai.bundle import ConfigParser
 
-from fmirnet_monai.bundle import load_network
 from fmirnet_monai.data import load_pairs
 
 BUNDLE = BUNDLES / "fmirnet_chaos"
@@ -158,32 +156,6 @@ def test_inference_takes_two_files_of_a_user(small_sample: Path, tmp_path: Path)
     again = sitk.Resample(moving, warped, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, -1000.0)
     expected = np.clip((sitk.GetArrayFromImage(again) + 125) / 400, 0, 1)
     assert np.corrcoef(expected.ravel(), sitk.GetArrayFromImage(warped).ravel())[0, 1] > 0.995
-
-
-def test_metadata_follows_the_schema() -> None:
-    command = [sys.executable, "-m", "monai.bundle", "verify_metadata", "--meta_file", str(CONFIGS / "metadata.json")]
-    result = run([*command, "--filepath", str(SCHEMA)])
-    assert result.returncode == 0, result.stderr
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-
-
-def test_network_gives_what_the_metadata_says() -> None:
-    monai.bundle.verify_net_in_out("network_def", meta_file=str(CONFIGS / "metadata.json"), config_file=INFERENCE)
-
-
-def test_scripted_export_gives_the_same_field(tmp_path: Path) -> None:
-    monai.bundle.ckpt_export(
-        "network_def",
-        filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(BUNDLE / "models" / "model.pt"),
-        meta_file=str(CONFIGS / "metadata.json"),
-        config_file=INFERENCE,
-    )
-    pair = torch.rand(1, 2, 97, 130)
-    with torch.no_grad():
-        expected = load_network(BUNDLE)(pair)
-        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(pair), expected, rtol=0, atol=1e-4)
 
 
 def test_training_and_inference_share_their_settings() -> None:

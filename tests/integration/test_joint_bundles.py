@@ -8,12 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from commands import BUNDLES, SCHEMA, bundle_run
+from commands import BUNDLES, bundle_run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.data import load_volumes
@@ -126,17 +125,6 @@ def test_both_bundles_are_one_but_for_the_network() -> None:
     for name in ("network_def", "window", "pixel_size", "num_classes", "intensity"):
         assert train[name] == inference[name], name
     assert train["load_volume"][2:] == inference["preprocessing"]["transforms"][2:]
-
-
-@pytest.mark.parametrize("bundle", JOINT, ids=lambda path: path.name)
-def test_metadata_follows_the_schema_and_the_network(bundle: Path) -> None:
-    metadata = str(bundle / "configs" / "metadata.json")
-    monai.bundle.verify_metadata(metadata, filepath=str(SCHEMA))
-    config = str(bundle / "configs" / "inference.json")
-    monai.bundle.verify_net_in_out("network_def", meta_file=metadata, config_file=config)
-    parser = ConfigParser()
-    parser.read_config(config)
-    torch.jit.script(parser.get_parsed_content("network_def"))
 
 
 def test_volumes_that_were_not_prepared_are_named(small_sample: Path, tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from commands import BUNDLES, SCHEMA, bundle_run
+from commands import BUNDLES, bundle_run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.data import (
@@ -128,15 +127,6 @@ def test_another_tool_applies_the_saved_field_to_the_raw_image(
     masks = sitk.GetArrayFromImage(sitk.Resample(mask, warped, transform, sitk.sitkNearestNeighbor)).T > 0
     # few voxels, all of them near the edge, and the nearest was taken twice
     assert 2 * (masks & (label > 0)).sum() / (masks.sum() + (label > 0).sum()) > 0.8
-
-
-def test_metadata_follows_the_schema_and_the_network(bundle: Small) -> None:
-    metadata, config = str(bundle.configs / "metadata.json"), str(bundle.configs / "inference.json")
-    monai.bundle.verify_metadata(metadata, filepath=str(SCHEMA))
-    monai.bundle.verify_net_in_out("network_def", meta_file=metadata, config_file=config)
-    parser = ConfigParser()
-    parser.read_config(config)
-    torch.jit.script(parser.get_parsed_content("network_def"))
 
 
 def test_training_and_inference_share_their_settings(bundle: Small) -> None:
