@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from requests_toolbelt.multipart.decoder import MultipartDecoder
 from sample import write_studies
 
 APP = Path(__file__).parent
+BUNDLES = APP.parents[1] / "bundles"
 SECONDS = 180  # that the server may take to start
 
 
@@ -47,54 +50,75 @@ class Client:
             )
         assert done.status_code == 200, done.text
 
-    def dice(self, answer: Any, image: str, folder: Path) -> float:
+    def dice(self, answer: Any, image: str, folder: Path, kind: type = np.uint8) -> float:
         """Dice of the label map in an answer or a part of one, which must lie on the image's own grid."""
         assert getattr(answer, "status_code", 200) == 200, answer.text
         (folder / "answer.nii.gz").write_bytes(answer.content)
         found, scan = nib.load(folder / "answer.nii.gz"), nib.load(self.studies / f"{image}.nii.gz")
-        assert found.shape == scan.shape and found.get_data_dtype() == np.uint8
+        assert found.shape == scan.shape and found.get_data_dtype() == kind
         np.testing.assert_allclose(found.affine, scan.affine, atol=1e-3)
         a, b = (np.asarray(i.dataobj) > 0 for i in (found, nib.load(self.truth / f"{image}.nii.gz")))
         return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    folder = tmp_path_factory.mktemp("label")
+@dataclass(frozen=True)
+class Studies:
+    """Generated studies, of which two are labelled, and the labels of all."""
+
+    images: Path
+    truth: Path
+
+
+def make_studies(folder: Path) -> Studies:
     names = write_studies(folder / "studies")
     write_studies(folder / "all", labelled=len(names))
-    truth = folder / "all" / "labels" / "final"
-    app = folder / "app"
-    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("model", "__pycache__", "logs", "bin"))
+    return Studies(folder / "studies", folder / "all" / "labels" / "final")
+
+
+@contextmanager
+def server(app: Path, studies: Studies, *conf: str, before: str = "") -> Iterator[Client]:
+    """A server in a process of its own, on a free port, as long as the block lasts.
+
+    Args:
+        app: the MONAI Label app.
+        studies: to serve.
+        conf: names and values of the server's settings.
+        before: Python to run first.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app)]
-    command += [
-        "--studies",
-        str(folder / "studies"),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--conf",
-        "sam2",
-        "false",
-    ]
+    program = f"{before}\nimport runpy; runpy.run_module('monailabel.main', run_name='__main__')"
+    command = [sys.executable, "-c", program, "start_server", "--app", str(app), "--studies", str(studies.images)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    for name, value in (("sam2", "false"), *zip(conf[::2], conf[1::2], strict=True)):
+        command += ["--conf", name, value]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "MONAI_LABEL_SERVER_PORT": str(port)}
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        client = Client(f"http://127.0.0.1:{port}", folder / "studies", truth)
-        for _ in range(SECONDS):
-            try:
-                requests.get(f"{client.address}/info/", timeout=5)
-                break
-            except requests.ConnectionError:
-                assert server.poll() is None, (folder / "server.log").read_text()[-2000:]
-                time.sleep(1)
+    file = app.parent / "server.log"
+    with file.open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        client = Client(f"http://127.0.0.1:{port}", studies.images, studies.truth)
+        try:
+            for _ in range(SECONDS):
+                try:
+                    requests.get(f"{client.address}/info/", timeout=5)
+                    break
+                except requests.ConnectionError:
+                    assert process.poll() is None, file.read_text()[-2000:]
+                    time.sleep(1)
+            yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("label")
+    app = folder / "app"
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("model", "__pycache__", "logs", "bin"))
+    with server(app, make_studies(folder)) as client:
         yield client
-        server.terminate()
-        server.wait()
 
 
 def test_info_names_models_options_and_labelled_studies(client: Client) -> None:
@@ -161,3 +185,20 @@ def test_wrong_requests_are_answered_and_the_server_lives_on(
     answer = client.infer(model, image, **params)
     assert answer.status_code == status and said in answer.json()["detail"]
     assert requests.get(f"{client.address}/info/").status_code == 200
+
+
+def test_bundles_load_in_the_stock_app(tmp_path: Path) -> None:
+    app = tmp_path / "monaibundle"
+    shutil.copytree(Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle", app)
+    bundles = {path.parts[-3]: path.parents[1] for path in BUNDLES.glob("*/models/model.pt")}
+    for name, folder in bundles.items():
+        shutil.copytree(folder, app / "model" / name, ignore=shutil.ignore_patterns("sample", "runs", "eval"))
+    conf = ("models", ",".join(bundles), "zoo_source", "ngc", "skip_trainers", "true")
+    # the stock app does not look after a CPU build of PyTorch
+    first = f"import sys; sys.path.insert(0, {str(APP / 'lib')!r}); import torchvision_ops"
+    with server(app, make_studies(tmp_path), *conf, before=first) as client:
+        info = requests.get(f"{client.address}/info/").json()
+        assert set(info["models"]) == set(bundles) >= {"fmirnet_chaos", "runet_chaos", "rfcn_chaos"}
+        assert client.dice(client.infer("runet_chaos", "phantom_3"), "phantom_3", tmp_path, np.float32) > 0.5
+        assert client.infer("fmirnet_chaos", "phantom_3").status_code == 500  # it takes two images, the app gives one
+        assert requests.get(f"{client.address}/info/").status_code == 200
