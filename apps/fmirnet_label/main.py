@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ class FMIRNetLabel(MONAILabelApp):
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        # where pip puts dcmqi's programs, which MONAI Label would download else
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         names = conf.get("bundles", ",".join(BUNDLES)).split(",")
         self.bundles = {name: _own_copy(name, Path(app_dir) / "model") for name in names}
         super().__init__(

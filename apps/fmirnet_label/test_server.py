@@ -12,13 +12,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
+import pydicom_seg
 import pytest
 import requests
+import SimpleITK as sitk  # noqa: N813
+from dicomweb_client import DICOMwebClient
+from pydicom.uid import generate_uid
 from requests_toolbelt.multipart.decoder import MultipartDecoder
 from sample import write_studies
 
@@ -75,21 +81,31 @@ def make_studies(folder: Path) -> Studies:
     return Studies(folder / "studies", folder / "all" / "labels" / "final")
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def copy_of_app(folder: Path) -> Path:
+    ignore = shutil.ignore_patterns("model", "__pycache__", "logs", "bin")
+    return Path(shutil.copytree(APP, folder / "app", ignore=ignore))
+
+
 @contextmanager
-def server(app: Path, studies: Studies, *conf: str, before: str = "") -> Iterator[Client]:
+def server(app: Path, source: Path | str, studies: Studies, *conf: str, before: str = "") -> Iterator[Client]:
     """A server in a process of its own, on a free port, as long as the block lasts.
 
     Args:
         app: the MONAI Label app.
-        studies: to serve.
+        source: folder or DICOMweb address of what it serves.
+        studies: what it serves, as files.
         conf: names and values of the server's settings.
         before: Python to run first.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     program = f"{before}\nimport runpy; runpy.run_module('monailabel.main', run_name='__main__')"
-    command = [sys.executable, "-c", program, "start_server", "--app", str(app), "--studies", str(studies.images)]
+    command = [sys.executable, "-c", program, "start_server", "--app", str(app), "--studies", str(source)]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     for name, value in (("sam2", "false"), *zip(conf[::2], conf[1::2], strict=True)):
         command += ["--conf", name, value]
@@ -115,9 +131,8 @@ def server(app: Path, studies: Studies, *conf: str, before: str = "") -> Iterato
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("label")
-    app = folder / "app"
-    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("model", "__pycache__", "logs", "bin"))
-    with server(app, make_studies(folder)) as client:
+    studies = make_studies(folder)
+    with server(copy_of_app(folder), studies.images, studies) as client:
         yield client
 
 
@@ -196,9 +211,87 @@ def test_bundles_load_in_the_stock_app(tmp_path: Path) -> None:
     conf = ("models", ",".join(bundles), "zoo_source", "ngc", "skip_trainers", "true")
     # the stock app does not look after a CPU build of PyTorch
     first = f"import sys; sys.path.insert(0, {str(APP / 'lib')!r}); import torchvision_ops"
-    with server(app, make_studies(tmp_path), *conf, before=first) as client:
+    studies = make_studies(tmp_path)
+    with server(app, studies.images, studies, *conf, before=first) as client:
         info = requests.get(f"{client.address}/info/").json()
         assert set(info["models"]) == set(bundles) >= {"fmirnet_chaos", "runet_chaos", "rfcn_chaos"}
         assert client.dice(client.infer("runet_chaos", "phantom_3"), "phantom_3", tmp_path, np.float32) > 0.5
         assert client.infer("fmirnet_chaos", "phantom_3").status_code == 500  # it takes two images, the app gives one
         assert requests.get(f"{client.address}/info/").status_code == 200
+
+
+@pytest.fixture
+def pacs(tmp_path: Path) -> Iterator[str]:
+    """Address of an empty DICOMweb server."""
+    program, plugin = shutil.which("Orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+    if not program or not plugin.is_file():
+        pytest.skip("no DICOMweb server: install the packages orthanc and orthanc-dicomweb")
+    ports = [free_port(), free_port()]
+    settings = {"StorageDirectory": str(tmp_path / "pacs"), "HttpPort": ports[0], "DicomPort": ports[1]}
+    settings |= {"AuthenticationEnabled": False, "Plugins": [str(plugin)], "DicomWeb": {"Root": "/dicom-web/"}}
+    (tmp_path / "pacs.json").write_text(json.dumps(settings))
+    process = subprocess.Popen([program, str(tmp_path / "pacs.json")], stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{ports[0]}/dicom-web"
+    try:
+        for _ in range(SECONDS):
+            try:
+                requests.get(f"{address}/series", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def store_series(address: str, image: sitk.Image, folder: Path) -> str:
+    """Write an image as a CT series, store it on a DICOMweb server, and give its UID."""
+    folder.mkdir()
+    series, writer = generate_uid(), sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    directions = [image.GetDirection()[i] for i in (0, 3, 6, 1, 4, 7)]
+    shared = {"0008|0060": "CT", "0010|0020": series[-8:], "0020|000d": generate_uid(), "0020|000e": series}
+    shared |= {"0020|0052": generate_uid(), "0020|0037": "\\".join(map(str, directions))}
+    for number in range(image.GetDepth()):
+        part = image[:, :, number]
+        position = image.TransformIndexToPhysicalPoint((0, 0, number))
+        own = {"0020|0032": "\\".join(map(str, position)), "0020|0013": str(number), "0008|0018": generate_uid()}
+        for tag, value in {**shared, **own}.items():
+            part.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{number}.dcm"))
+        writer.Execute(part)
+    DICOMwebClient(address).store_instances([pydicom.dcmread(file) for file in folder.iterdir()])
+    return str(series)
+
+
+def overlap(found: sitk.Image, truth: Path) -> float:
+    """Dice of two label maps in space, whatever the order of their axes."""
+    label = sitk.Resample(sitk.ReadImage(str(truth)), found, interpolator=sitk.sitkNearestNeighbor)
+    a, b = (sitk.GetArrayFromImage(image) > 0 for image in (found, label))
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def test_dicom_series_in_and_dicom_seg_out(pacs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies = make_studies(tmp_path)
+    names = ("phantom_3", "phantom_4")
+    images = [sitk.ReadImage(str(studies.images / f"{name}.nii.gz")) for name in names]
+    first, second = (store_series(pacs, image, tmp_path / name) for image, name in zip(images, names, strict=True))
+    monkeypatch.setenv("HOME", str(tmp_path))  # where MONAI Label keeps what it fetched
+    with server(copy_of_app(tmp_path), pacs, studies) as client:
+        assert requests.get(f"{client.address}/info/").json()["datastore"]["total"] == 2
+        answer = client.infer("runet_chaos", first, output="dicom_seg", label_info=[{"name": "liver", "idx": 1}])
+        assert answer.status_code == 200, answer.text
+        segmentation = pydicom.dcmread(BytesIO(answer.content))
+        assert segmentation.Modality == "SEG" and segmentation.SegmentSequence[0].SegmentLabel == "liver"
+        assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == first
+        found = pydicom_seg.MultiClassReader().read(segmentation).image
+        assert overlap(found, studies.truth / "phantom_3.nii.gz") > 0.5
+
+        client.submit(first, studies.truth / "phantom_3.nii.gz")
+        stored = requests.get(f"{pacs}/series", params={"Modality": "SEG"}).json()
+        assert len(stored) == 1
+        answer = client.infer("registration", second)
+        assert answer.status_code == 200, answer.text
+        (tmp_path / "answer.nii.gz").write_bytes(answer.content)
+        assert overlap(sitk.ReadImage(str(tmp_path / "answer.nii.gz")), studies.truth / "phantom_4.nii.gz") > 0.7

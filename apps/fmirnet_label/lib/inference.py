@@ -16,11 +16,12 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from fmirnet_monai.data import read_image, read_label, write_image
+from fmirnet_monai.data.folder import Case
 from fmirnet_monai.registration import Method
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.workflow import propagate_file
 
-TAGS = (DefaultLabelTag.FINAL, DefaultLabelTag.ORIGINAL)  # a label that a person submitted goes first
+from .studies import labelled_studies
 
 
 class LabelTask(InferTask):
@@ -61,16 +62,11 @@ class LabelTask(InferTask):
     def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
         """Write the label map of ``options["image"]`` to ``output``; gives what the answer says beside it."""
 
-    def stored_label(self, image_id: str) -> tuple[str, dict[str, int]] | None:
-        """File of an image's label and the numbers of its names, or None where it has none."""
-        store = self.datastore()
-        tags = store.get_labels_by_image_id(image_id)
-        for tag in (tag for tag in TAGS if tag in tags):
-            info = store.get_label_info(tags[tag], tag)  # what a viewer submitted, or one of these tasks answered
-            names = {entry["name"]: entry["idx"] for entry in info.get("label_info", [])}
-            names = names or info.get("params", {}).get("label_names", {})
-            return store.get_label_uri(tags[tag], tag), dict(names)
-        return None
+    def names(self, image_id: str) -> dict[str, int]:
+        """The numbers of the names of a stored label, as a viewer submitted them or one of these tasks answered."""
+        info = self.datastore().get_label_info(image_id, DefaultLabelTag.FINAL)
+        names = {entry["name"]: entry["idx"] for entry in info.get("label_info", []) if "idx" in entry}
+        return names or dict(info.get("params", {}).get("label_names", {}))
 
 
 class AnotherImagesLabel(LabelTask):
@@ -82,16 +78,13 @@ class AnotherImagesLabel(LabelTask):
 
     def config(self) -> dict[str, Any]:
         """The options; ``moving`` lists the labelled images."""
-        return {**super().config(), "moving": self._labelled()}
+        return {**super().config(), "moving": list(labelled_studies(self.datastore()))}
 
     def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
         """See :py:meth:`LabelTask.label`."""
-        moving_id = self._moving(options)
-        found = self.stored_label(moving_id)
-        assert found is not None
-        label_file, names = found
-        moving = read_image(self.datastore().get_image_uri(moving_id))
-        fixed, moving_label = read_image(options["image"]), read_label(label_file)
+        source = self._moving(options)
+        assert source.label is not None
+        moving, moving_label, fixed = read_image(source.image), read_label(source.label), read_image(options["image"])
         method = Method(
             affine=options["affine"],
             refine=int(options["refine"]),
@@ -102,18 +95,16 @@ class AnotherImagesLabel(LabelTask):
         assert result.warped_label is not None
         write_image(result.warped_label, output, Grid.of(fixed))
         metrics = {name: round(value, 4) for name, value in result.metrics.items() if not math.isnan(value)}
-        return {"label_names": names or _numbered(result.warped_label), "moving": moving_id, "metrics": metrics}
+        names = self.names(source.subject) or _numbered(result.warped_label)
+        return {"label_names": names, "moving": source.subject, "metrics": metrics}
 
-    def _labelled(self) -> list[str]:
-        return sorted(i for i in self.datastore().list_images() if self.stored_label(i))
-
-    def _moving(self, options: Mapping[str, Any]) -> str:
+    def _moving(self, options: Mapping[str, Any]) -> Case:
         given = options["moving"]
         image = options["image_id"]
-        labelled = [i for i in self._labelled() if i != image]
+        labelled = {name: case for name, case in labelled_studies(self.datastore()).items() if name != image}
         chosen = given if given and isinstance(given, str) else next(iter(labelled), "")
         if chosen in labelled:
-            return chosen
+            return labelled[chosen]
         others = f"those with a label are {', '.join(labelled)}" if labelled else "label one and submit it"
         if not chosen:
             raise ValueError(f"moving: no image of the studies but {image} has a label; {others}.")
@@ -131,13 +122,13 @@ class RestOfSlices(LabelTask):
         """See :py:meth:`LabelTask.label`."""
         drawn, names = options.get("label"), {}
         if not drawn:
-            found = self.stored_label(options["image_id"])
-            if found is None:
+            case = labelled_studies(self.datastore()).get(options["image_id"])
+            if case is None:
                 raise ValueError(
                     f"{options['image_id']}: has no label; draw two or more slices, best the first and the last of "
                     "each structure among them, submit the label, and ask again."
                 )
-            drawn, names = found
+            drawn, names = case.label, self.names(case.subject)
         with tempfile.TemporaryDirectory() as folder:
             result = propagate_file(
                 options["image"],

@@ -14,8 +14,10 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from fmirnet_monai.bundle import publish_weights
 from fmirnet_monai.data import Pairing, write_pairs
-from fmirnet_monai.data.folder import Case, read_folder_case
+from fmirnet_monai.data.folder import read_folder_case
 from fmirnet_monai.evaluation.training import TrainingJob, train_networks
+
+from .studies import labelled_studies
 
 logger = logging.getLogger(__name__)
 
@@ -45,18 +47,15 @@ class FineTuning(TrainTask):
             ValueError: when fewer than two studies have a final label.
         """
         options = {**self.config(), **request}
-        studies = datastore.datalist()
+        studies = list(labelled_studies(datastore).values())
         if len(studies) < 2:
             raise ValueError(f"{len(studies)} studies have a final label, training needs two: one to validate on.")
         validation = min(max(1, round(float(options["val_split"]) * len(studies))), len(studies) - 1)
         share = validation / len(studies)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)  # of the pairs, each slice is learnt from once
-            cases = [Case(Path(s["image"]).name.split(".")[0], Path(s["image"]), Path(s["label"])) for s in studies]
             pairing = Pairing(r=0.2, min_label_area=0.0, fractions=(1 - share, share, 0.0))
-            datalist = write_pairs(
-                (read_folder_case(case) for case in cases), folder / "data", pairing, keep_volumes=True
-            )
+            datalist = write_pairs(map(read_folder_case, studies), folder / "data", pairing, keep_volumes=True)
             weights = self.bundle_dir / "models" / "model.pt"
             start = {
                 "_target_": "CheckpointLoader",
