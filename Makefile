@@ -62,11 +62,8 @@ $(LABEL_VENV)/.installed: $(LABEL_APP)/requirements.txt
 
 label-env: $(LABEL_VENV)/.installed
 
-$(STUDIES):
-	$(LABEL_BIN)/python $(LABEL_APP)/sample.py $@
-
 label: label-env
-	$(MAKE) $(STUDIES)
+	case "$(STUDIES)" in *://*) ;; *) test -d "$(STUDIES)" || $(LABEL_BIN)/python $(LABEL_APP)/sample.py "$(STUDIES)";; esac
 	$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_APP) --studies $(STUDIES) --conf sam2 false
 
 test-label: label-env
