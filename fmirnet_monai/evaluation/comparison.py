@@ -32,7 +32,7 @@ from fmirnet_monai.utils import package_version, write_text
 from .figures import draw_comparison
 from .memory import peak_memory
 from .methods import Context, MethodSpec
-from .table import COLUMNS, markdown_table, summarise
+from .table import COLUMNS, column, dice_heads, markdown_table, summarise
 
 logger = logging.getLogger(__name__)
 SUBJECTS = " & "  # between the two of a pair
@@ -96,6 +96,7 @@ def compare(
     title: str = "",
     pictures: int = 3,
     memory: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """Run what has not been run yet and write ``comparison.md``, ``.csv``, ``.json`` and ``comparison.png``.
 
@@ -110,6 +111,7 @@ def compare(
         title: of the table.
         pictures: cases in the figure, spread evenly; 0 draws none.
         memory: measure each method's peak memory too, on the first case that did not fail.
+        labels: number to name of the labels whose Dice gets a column of its own.
 
     Returns:
         the Markdown table.
@@ -127,7 +129,7 @@ def compare(
         progress.set_description(spec.row)
         rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
     progress.close()
-    text = _write(folder, title, cases, methods, rows, context)
+    text = _write(folder, title, cases, methods, rows, context, dice_heads(labels))
     if shown:
         _draw(folder, [pair for pair in pairs if pair["case"] in shown], cases, methods, context)
     return text
@@ -237,9 +239,11 @@ def _write(
     methods: Sequence[MethodSpec],
     rows: Mapping[str, pd.DataFrame],
     context: Context,
+    heads: Mapping[str, str],
 ) -> str:
     measured = {name: table.drop(columns=["subject", "error"]) for name, table in rows.items()}
-    metrics = [m for m in COLUMNS if any(m in table for table in measured.values())]
+    columns = [name for metric in COLUMNS for name in ([metric, *heads] if metric == "dice" else [metric])]
+    metrics = [m for m in columns if any(m in table for table in measured.values())]
     failed = {name: int((table["error"] != "").sum()) for name, table in rows.items()}
     subjects = {name for table in rows.values() for both in table["subject"] for name in both.split(SUBJECTS)}
     reference = next(iter(rows))
@@ -256,10 +260,10 @@ def _write(
         + ("; ".join(f"{name}: {count} of {n} failed" for name, count in failed.items() if count) or "No case failed")
         + ".",
         "",
-        markdown_table(measured, metrics),
+        markdown_table(measured, metrics, heads),
         f"p of the paired Wilcoxon signed-rank test against {reference} (pairs of one subject are not independent):",
         "",
-        "| | " + " | ".join(COLUMNS[m][0] for m in tested) + " |",
+        "| | " + " | ".join(heads.get(m, column(m)[0]) for m in tested) + " |",
         "|---" * (len(tested) + 1) + "|",
     ]
     lines += [

@@ -15,7 +15,7 @@ from fmirnet_monai.data import load_volumes
 from fmirnet_monai.utils import package_version, write_text
 
 from .figures import draw_segmentations
-from .table import markdown_table, summarise
+from .table import dice_heads, markdown_table, summarise
 from .training import TrainingJob, evaluate_networks, train_networks
 
 
@@ -101,7 +101,7 @@ def compare_segmentation(
     }
     rows = {label: table.groupby("case", sort=False).mean() for label, table in runs.items()}
     subjects = next(iter(rows.values())).index
-    heads = {f"dice_{number}": f"Dice, {name}" for number, name in (labels or {}).items()}
+    heads = dice_heads(labels)
     lines = [f"# {title}", ""] if title else []
     lines += [
         f"Mean (standard deviation) over the volumes of n = {len(subjects)} subjects, section `{section}`: "

@@ -99,6 +99,7 @@ class RegistrationStudy(Study):
         borrowed: JSON files of settings tuned on other pairs, for the methods that are not tuned on these.
         tuning: ``methods`` to tune, each a name or the fields of :py:class:`MethodSpec` with settings that are not
             searched; ``count`` of pairs.
+        labels: number to name of the labels whose Dice gets a column of its own, where there are several.
     """
 
     datalist: str = "datalist.json"
@@ -110,6 +111,7 @@ class RegistrationStudy(Study):
     tuned: str | None = None
     borrowed: Sequence[str] = ()
     tuning: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def make(self, work: Path, results: Path | None) -> str:
         """Tune, train and compare, see :py:meth:`Study.make`."""
@@ -132,7 +134,7 @@ class RegistrationStudy(Study):
         learnt_from = str(work / (self.training_datalist or self.datalist))
         jobs = [spec.job(learnt_from, context, self.training) for spec in methods if spec.learned]
         train_networks(list({job.output_dir: job for job in jobs}.values()))
-        return compare(cases, methods, self.folder(work), context, self.title, memory=True)
+        return compare(cases, methods, self.folder(work), context, self.title, memory=True, labels=self.labels)
 
 
 @dataclass(frozen=True)

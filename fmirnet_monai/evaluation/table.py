@@ -40,6 +40,15 @@ def column(metric: str) -> tuple[str, int]:
     return COLUMNS.get(metric, (metric, 3))
 
 
+def dice_heads(labels: Mapping[str, str] | None) -> dict[str, str]:
+    """Heads of the columns of single labels' Dice, by metric.
+
+    Args:
+        labels: number to name.
+    """
+    return {f"dice_{number}": f"Dice, {name}" for number, name in (labels or {}).items()}
+
+
 def summarise(cases: pd.DataFrame) -> pd.DataFrame:
     """Mean, standard deviation (n - 1) and number of cases that have a value, per metric.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +39,7 @@ from fmirnet_monai.spatial import Grid
 from fmirnet_monai.utils import save_checkpoint
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
+FILES = {"": "image", "_label": "label"}
 METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
 
 
@@ -68,6 +70,18 @@ def test_one_table_one_figure_every_case(table: Path) -> None:
     text = (table / "comparison.md").read_text()
     assert text.startswith("# All\n") and "No case failed" in text and "| demons | 6 |" in text
     assert (table / "comparison.png").stat().st_size > 20_000
+
+
+def test_single_labels_have_columns_where_asked(tmp_path: Path) -> None:
+    label = np.zeros((16, 16, 1), np.uint8)
+    label[4:8, 4:12], label[8:12, 4:12] = 1, 2
+    for name, values in {"image": 50 * label, "label": label}.items():
+        nib.save(nib.Nifti1Image(values.astype(np.uint8), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    pair = {f"{side}{kind}": f"{name}.nii.gz" for side in ("moving", "fixed") for kind, name in FILES.items()}
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": [{**pair, "subject": "a"}]}))
+    cases = Cases(str(tmp_path / "datalist.json"))
+    text = compare(cases, parse_methods(["identity", "demons"]), tmp_path, pictures=0, labels={"2": "spleen"})
+    assert "| Dice | Dice, spleen | HD95 (mm) |" in text and "| NMI | Dice | Dice, spleen |" in text.split("p of")[1]
 
 
 def test_p_values_are_scipys_over_common_cases() -> None:
