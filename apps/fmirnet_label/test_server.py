@@ -87,6 +87,18 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a server that is starting answers; fails with what it wrote when it ends or takes too long."""
+    for _ in range(SECONDS):
+        try:
+            requests.get(address, timeout=5)
+            return
+        except requests.ConnectionError:
+            assert process.poll() is None, log.read_text()[-2000:]
+            time.sleep(1)
+    pytest.fail(log.read_text()[-2000:])
+
+
 def copy_of_app(folder: Path) -> Path:
     ignore = shutil.ignore_patterns("model", "__pycache__", "logs", "bin")
     return Path(shutil.copytree(APP, folder / "app", ignore=ignore))
@@ -115,13 +127,7 @@ def server(app: Path, source: Path | str, studies: Studies, *conf: str, before: 
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         client = Client(f"http://127.0.0.1:{port}", studies.images, studies.truth)
         try:
-            for _ in range(SECONDS):
-                try:
-                    requests.get(f"{client.address}/info/", timeout=5)
-                    break
-                except requests.ConnectionError:
-                    assert process.poll() is None, file.read_text()[-2000:]
-                    time.sleep(1)
+            wait_for(f"{client.address}/info/", process, file)
             yield client
         finally:
             process.terminate()
@@ -230,19 +236,16 @@ def pacs(tmp_path: Path) -> Iterator[str]:
     settings = {"StorageDirectory": str(tmp_path / "pacs"), "HttpPort": ports[0], "DicomPort": ports[1]}
     settings |= {"AuthenticationEnabled": False, "Plugins": [str(plugin)], "DicomWeb": {"Root": "/dicom-web/"}}
     (tmp_path / "pacs.json").write_text(json.dumps(settings))
-    process = subprocess.Popen([program, str(tmp_path / "pacs.json")], stderr=subprocess.DEVNULL)
+    file = tmp_path / "pacs.log"
     address = f"http://127.0.0.1:{ports[0]}/dicom-web"
-    try:
-        for _ in range(SECONDS):
-            try:
-                requests.get(f"{address}/series", timeout=5)
-                break
-            except requests.ConnectionError:
-                time.sleep(1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+    with file.open("w") as log:
+        process = subprocess.Popen([program, str(tmp_path / "pacs.json")], stdout=log, stderr=log)
+        try:
+            wait_for(f"{address}/series", process, file)
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def store_series(address: str, image: sitk.Image, folder: Path) -> str:
