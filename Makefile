@@ -21,7 +21,7 @@ help:
 	@echo "make test    lint, type check and all tests, in JOBS=$(JOBS) processes of one thread"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
 	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none"
-	@echo "make test-label  ask such a server over REST (about a minute, after an environment of its own)"
+	@echo "make test-label  ask such a server over REST (about two minutes, after an environment of its own)"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
 

@@ -87,16 +87,25 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Until a server that is starting answers; fails with what it wrote when it ends or takes too long."""
-    for _ in range(SECONDS):
+@contextmanager
+def running(command: list[str], address: str, log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """A process as long as the block lasts, which begins once its address answers; fails with what it wrote."""
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
         try:
-            requests.get(address, timeout=5)
-            return
-        except requests.ConnectionError:
-            assert process.poll() is None, log.read_text()[-2000:]
-            time.sleep(1)
-    pytest.fail(log.read_text()[-2000:])
+            for _ in range(SECONDS):
+                try:
+                    requests.get(address, timeout=5)
+                    break
+                except requests.ConnectionError:
+                    assert process.poll() is None, log.read_text()[-2000:]
+                    time.sleep(1)
+            else:
+                pytest.fail(log.read_text()[-2000:])
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def copy_of_app(folder: Path) -> Path:
@@ -122,16 +131,9 @@ def server(app: Path, source: Path | str, studies: Studies, *conf: str, before: 
     for name, value in (("sam2", "false"), *zip(conf[::2], conf[1::2], strict=True)):
         command += ["--conf", name, value]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "MONAI_LABEL_SERVER_PORT": str(port)}
-    file = app.parent / "server.log"
-    with file.open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        client = Client(f"http://127.0.0.1:{port}", studies.images, studies.truth)
-        try:
-            wait_for(f"{client.address}/info/", process, file)
-            yield client
-        finally:
-            process.terminate()
-            process.wait()
+    address = f"http://127.0.0.1:{port}"
+    with running(command, f"{address}/info/", app.parent / "server.log", environment):
+        yield Client(address, studies.images, studies.truth)
 
 
 @pytest.fixture(scope="module")
@@ -236,16 +238,9 @@ def pacs(tmp_path: Path) -> Iterator[str]:
     settings = {"StorageDirectory": str(tmp_path / "pacs"), "HttpPort": ports[0], "DicomPort": ports[1]}
     settings |= {"AuthenticationEnabled": False, "Plugins": [str(plugin)], "DicomWeb": {"Root": "/dicom-web/"}}
     (tmp_path / "pacs.json").write_text(json.dumps(settings))
-    file = tmp_path / "pacs.log"
     address = f"http://127.0.0.1:{ports[0]}/dicom-web"
-    with file.open("w") as log:
-        process = subprocess.Popen([program, str(tmp_path / "pacs.json")], stdout=log, stderr=log)
-        try:
-            wait_for(f"{address}/series", process, file)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
+    with running([program, str(tmp_path / "pacs.json")], f"{address}/series", tmp_path / "pacs.log"):
+        yield address
 
 
 def store_series(address: str, image: sitk.Image, folder: Path) -> str:

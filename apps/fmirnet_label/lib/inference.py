@@ -47,7 +47,7 @@ class LabelTask(InferTask):
         Args:
             request: ``image`` (a path) and ``image_id``, and any of the options.
         """
-        options = {**self.config(), **request}
+        options = {**InferTask.config(self), **request}  # the defaults; what is offered now is another question
         begin = time.time()
         with tempfile.NamedTemporaryFile(suffix=".nii.gz", delete=False) as file:
             output = file.name
