@@ -134,7 +134,8 @@ def prepare_pairs(
 ) -> None:
     """Write a datalist of pairs that you name, as end-diastole and end-systole of each patient.
 
-    Give either a folder with name patterns, each with one * that names the subject, or a table of paths.
+    Give either a folder with name patterns, each with one * that names the subject, or a table of paths. A name
+    without * is one file for all subjects: --moving atlas.nii.gz --fixed "*_T1.nii.gz".
 
     Args:
         output_dir: folder to write.

@@ -21,26 +21,36 @@ def match_pairs(source_dir: str | Path, patterns: Mapping[str, str]) -> list[Pai
     Args:
         source_dir: folder of the files.
         patterns: of ``moving`` and ``fixed`` and, if wanted, their labels and points, with one ``*`` each, such as
-            ``{"moving": "*_ED.nii.gz", "fixed": "*_ES.nii.gz"}``.
+            ``{"moving": "*_ED.nii.gz", "fixed": "*_ES.nii.gz"}``. A name without ``*`` is one file for all subjects,
+            such as an atlas, which is not paired with itself; ``moving`` or ``fixed`` must have a ``*``.
 
     Returns:
         one pair per subject, in natural order, with absolute paths.
 
     Raises:
         FileNotFoundError: when the folder does not exist or nothing matches.
-        ValueError: when a pattern lacks its ``*``, or one subject has no file for it.
+        ValueError: when neither image's pattern has a ``*``, or one subject has no file for it.
     """
     folder = require_folder(source_dir, "source_dir").absolute()
-    found = {key: match_files(folder, pattern, key) for key, pattern in patterns.items()}
-    if not found["moving"]:
-        raise FileNotFoundError(f"moving: nothing in {folder} matches {patterns['moving']!r}.")
+    single = {key: folder / pattern for key, pattern in patterns.items() if "*" not in pattern}
+    for key, path in single.items():
+        if not path.exists():
+            raise FileNotFoundError(f"{key}: no such file: {path}; a pattern has one '*', which names the subject.")
+    found = {key: match_files(folder, pattern, key) for key, pattern in patterns.items() if key not in single}
+    lead = next((side for side in ("moving", "fixed") if side in found), None)
+    if lead is None:
+        raise ValueError("moving, fixed: one of the patterns needs a '*', which names the subject.")
+    subjects = [name for name, path in found[lead].items() if path not in single.values()]
+    if not subjects:
+        raise FileNotFoundError(f"{lead}: nothing in {folder} matches {patterns[lead]!r}.")
     for key, files in found.items():
-        if missing := sorted(set(found["moving"]) - set(files)):
+        if missing := [name for name in subjects if name not in files]:
             raise ValueError(
-                f"{key}: {len(missing)} of {len(found['moving'])} subjects have no file matching {patterns[key]!r} in "
+                f"{key}: {len(missing)} of {len(subjects)} subjects have no file matching {patterns[key]!r} in "
                 f"{folder}, the first {missing[0]}."
             )
-    return [{**{key: str(files[name]) for key, files in found.items()}, "subject": name} for name in found["moving"]]
+    files = {name: {**single, **{key: paths[name] for key, paths in found.items()}} for name in subjects}
+    return [{**{key: str(files[name][key]) for key in patterns}, "subject": name} for name in subjects]
 
 
 def read_pair_table(table: str | Path) -> list[Pair]:

@@ -72,6 +72,20 @@ def test_table_with_paths_of_its_own(source: Path) -> None:
     assert subjects == {"a", "b"} and "moving_label" not in load_pairs(datalist, "training")[0]
 
 
+def test_an_atlas_is_paired_with_every_subject_but_itself(source: Path) -> None:
+    atlas = {"moving": "p1_ED.nii.gz", "moving_label": "p1_ED_gt.nii.gz"}
+    pairs = match_pairs(source, {**atlas, "fixed": "*_ED.nii.gz", "fixed_label": "*_ED_gt.nii.gz"})
+    assert [pair["subject"] for pair in pairs] == [f"p{number}" for number in range(2, 11)]
+    for pair in pairs:
+        names = {key: Path(path).name for key, path in pair.items() if key != "subject"}
+        fixed = f"{pair['subject']}_ED"
+        assert names == {**atlas, "fixed": f"{fixed}.nii.gz", "fixed_label": f"{fixed}_gt.nii.gz"}
+    with pytest.raises(FileNotFoundError, match=r"moving: no such file: .*p0.nii.gz; a pattern has one '\*'"):
+        match_pairs(source, {"moving": "p0.nii.gz", "fixed": "*_ED.nii.gz"})
+    with pytest.raises(ValueError, match=r"one of the patterns needs a '\*'"):
+        match_pairs(source, {"moving": "p1_ED.nii.gz", "fixed": "p1_ES.nii.gz"})
+
+
 def test_wrong_input_is_named(source: Path, capsys: pytest.CaptureFixture) -> None:
     (source / "p3_ES.nii.gz").unlink()
     with pytest.raises(ValueError, match=r"fixed: 1 of 10 subjects have no file .* the first p3"):
