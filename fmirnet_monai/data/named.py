@@ -49,8 +49,9 @@ def match_pairs(source_dir: str | Path, patterns: Mapping[str, str]) -> list[Pai
                 f"{key}: {len(missing)} of {len(subjects)} subjects have no file matching {patterns[key]!r} in "
                 f"{folder}, the first {missing[0]}."
             )
-    files = {name: {**single, **{key: paths[name] for key, paths in found.items()}} for name in subjects}
-    return [{**{key: str(files[name][key]) for key in patterns}, "subject": name} for name in subjects]
+    return [
+        {**{key: str(single.get(key) or found[key][name]) for key in patterns}, "subject": name} for name in subjects
+    ]
 
 
 def read_pair_table(table: str | Path) -> list[Pair]:

@@ -12,12 +12,13 @@ from fmirnet_monai.networks.joint import JointPrediction
 from fmirnet_monai.spatial import warp
 
 from .registration import RegistrationLoss
+from .weighted import WeightedLoss
 
 TERMS = {"registration": 1.0, "moving": 1.0, "warped": 1.0, "fixed": 0.0}
 WINDOW = 9  # pixels a side
 
 
-class JointLoss(nn.Module):
+class JointLoss(WeightedLoss):
     """Registration loss plus segmentation losses; only the moving image's label is needed.
 
     The FMIRNet paper's form learns the segmentation from the moving image and its label and from both warped by the
@@ -47,17 +48,13 @@ class JointLoss(nn.Module):
         weights: Mapping[str, float] | None = None,
         tolerance: float | None = None,
     ) -> None:
-        super().__init__()
-        if unknown := set(weights or {}) - set(TERMS):
-            raise ValueError(f"weights names no term: {sorted(unknown)}; the terms are {sorted(TERMS)}.")
+        super().__init__(TERMS, weights)
         if tolerance is not None and tolerance <= 0:
             raise ValueError(f"tolerance must be above 0, got {tolerance}.")
         self.registration = registration
         self.segmentation = segmentation
         self.num_classes = num_classes
         self.tolerance = tolerance
-        self.weights = {**TERMS, **(weights or {})}
-        self.values: dict[str, float] = {}
 
     def extra_repr(self) -> str:
         """What the modules' own lines don't show."""
@@ -77,21 +74,20 @@ class JointLoss(nn.Module):
         pair, label = target[0][: len(ddf)], target[1]
         classes = F.one_hot(label[:, 0].long(), self.num_classes).movedim(-1, 1).float()
         warped = warp(classes[: len(ddf)], ddf)
-        terms = {"registration": self.registration(ddf, pair)} if self.weights["registration"] != 0 else {}
+        terms = {"registration": self.registration(ddf, pair)} if self.counts("registration") else {}
         learnt = {
             "moving": (prediction.moving.float(), classes),
             "warped": (prediction.warped.float(), warped),
             "fixed": (prediction.fixed.float(), warped),
         }
-        if self.tolerance is not None and self.weights["fixed"] != 0:
+        if self.tolerance is not None and self.counts("fixed"):
             moving, fixed = pair.float().chunk(2, dim=1)
             trust = agreement(warp(moving, ddf.detach()), fixed, self.tolerance)
             learnt["fixed"] = (_as_far_as(trust, *learnt["fixed"]), warped)
         for name, (scores, truth) in learnt.items():
-            if self.weights[name] != 0:
+            if self.counts(name):
                 terms[name] = self.segmentation(scores, truth)
-        self.values = {name: float(value.detach()) for name, value in terms.items()}
-        return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
+        return self.total(terms, ddf)
 
 
 def agreement(warped: Tensor, fixed: Tensor, tolerance: float) -> Tensor:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from fmirnet_monai.networks.region import RegionPrediction, widen
 from fmirnet_monai.spatial import warp
 
 from .registration import RegistrationLoss
+from .weighted import WeightedLoss
 
 TERMS = {"registration": 1.0, "inside": 1.0, "region": 1.0}
 
 
-class RegionLoss(nn.Module):
+class RegionLoss(WeightedLoss):
     """Registration loss, its similarity once more inside an organ, and what the predicted organ misses.
 
     Args:
@@ -38,15 +38,11 @@ class RegionLoss(nn.Module):
         margin: int = 2,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
-        if unknown := set(weights or {}) - set(TERMS):
-            raise ValueError(f"weights names no term: {sorted(unknown)}; the terms are {sorted(TERMS)}.")
+        super().__init__(TERMS, weights)
         self.registration = registration
         self.region = region
         self.organ = organ
         self.margin = margin
-        self.weights = {**TERMS, **(weights or {})}
-        self.values: dict[str, float] = {}
 
     def extra_repr(self) -> str:
         """What the modules' own lines don't show."""
@@ -74,5 +70,4 @@ class RegionLoss(nn.Module):
             / inside.mean().clamp(min=1e-3),
             "region": self.region(prediction.scores.float(), organ),
         }
-        self.values = {name: float(value.detach()) for name, value in terms.items()}
-        return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
+        return self.total(terms, ddf)

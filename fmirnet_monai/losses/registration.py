@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from fmirnet_monai.spatial import warp
 
+from .weighted import WeightedLoss
 
-class RegistrationLoss(nn.Module):
+
+class RegistrationLoss(WeightedLoss):
     """Weighted sum of similarity terms ``loss(warped, fixed)`` and regularisation terms ``loss(ddf)``.
 
     The FMIRNet paper's loss for CT is ``mse + 0.1 * ssim + 1e-7 * smoothness`` with ``SmoothnessLoss("sum")``.
@@ -29,22 +31,12 @@ class RegistrationLoss(nn.Module):
         regularization: Mapping[str, nn.Module] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
-        regularization = regularization or {}
-        weights = weights or {}
-        names = {*similarity, *regularization}
-        if len(names) < len(similarity) + len(regularization):
-            raise ValueError(f"a term's name must be unique, got {list(similarity)} and {list(regularization)}.")
-        if unknown := set(weights) - names:
-            raise ValueError(f"weights names no term: {sorted(unknown)}; the terms are {sorted(names)}.")
+        names = [*similarity, *(regularization or {})]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a term's name must be unique, got {list(similarity)} and {list(regularization or {})}.")
+        super().__init__(dict.fromkeys(names, 1.0), weights)
         self.similarity = nn.ModuleDict(similarity)
         self.regularization = nn.ModuleDict(regularization)
-        self.weights = {name: float(weights.get(name, 1.0)) for name in [*similarity, *regularization]}
-        self.values: dict[str, float] = {}
-
-    def extra_repr(self) -> str:
-        """The weights, which the terms' own lines don't show."""
-        return f"weights={self.weights}"
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Loss of a predicted field.
@@ -59,16 +51,12 @@ class RegistrationLoss(nn.Module):
         ddf = prediction.float()
         moving, fixed = target.float().chunk(2, dim=1)
         terms = self._similarities(warp(moving, ddf), fixed) if self.similarity else {}
-        terms |= {name: term(ddf) for name, term in self.regularization.items() if self.weights[name] != 0}
-        return self._sum(terms, ddf)
+        terms |= {name: term(ddf) for name, term in self.regularization.items() if self.counts(name)}
+        return self.total(terms, ddf)
 
     def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The similarity terms alone, of two images ``(B, C, *spatial)``: what an optimizer of the field minimises."""
-        return self._sum(self._similarities(warped, fixed), fixed)
+        return self.total(self._similarities(warped, fixed), fixed)
 
     def _similarities(self, warped: Tensor, fixed: Tensor) -> dict[str, Tensor]:
-        return {name: term(warped, fixed) for name, term in self.similarity.items() if self.weights[name] != 0}
-
-    def _sum(self, terms: dict[str, Tensor], like: Tensor) -> Tensor:
-        self.values = {name: float(value.detach()) for name, value in terms.items()}
-        return sum((self.weights[name] * value for name, value in terms.items()), like.new_zeros(()))
+        return {name: term(warped, fixed) for name, term in self.similarity.items() if self.counts(name)}
