@@ -137,6 +137,9 @@ def write_datalist(path: Path, sections: dict[str, list[Pair]], **properties: An
 def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path:
     """Join datalists section by section, so that each subject stays where its own datalist had it.
 
+    What else than files and subject a pair has, such as its ``slice``, stays where all pairs have it: items of one
+    batch must have the same keys.
+
     Args:
         datalists: two or more datalist files.
         output: the file to write; paths in it are relative to its folder.
@@ -169,6 +172,11 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
                 volumes[section].append(_moved(volume, VOLUME_KEYS, path.parent, target.parent))
+    pairs = [pair for section in sections.values() for pair in section]
+    for key in {key for pair in pairs for key in pair} - {*PATH_KEYS, "subject"}:
+        if not all(key in pair for pair in pairs):
+            for pair in pairs:
+                pair.pop(key, None)
     sources = [os.path.relpath(path, target.parent) for path in merged]
     extra = {VOLUMES: volumes} if any(volumes.values()) else {}
     write_datalist(target, sections, name="merged", sources=sources, **extra)

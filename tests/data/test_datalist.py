@@ -135,6 +135,18 @@ def test_merge_keeps_sections_and_its_paths_hold_from_the_new_place(tmp_path: Pa
             assert (pair["subject"], pair["group"]) == (source["subject"], source["group"])
 
 
+def test_merged_pairs_have_one_set_of_keys(tmp_path: Path) -> None:
+    lists = [make_datalist(tmp_path / name, training=[name], validation=[f"{name}2"]) for name in ("one", "two")]
+    content = json.loads(lists[1].read_text())
+    for section in ("training", "validation"):
+        for pair in content[section]:
+            del pair["group"]
+    lists[1].write_text(json.dumps(content))
+    merged = merge_datalists(lists, tmp_path / "all.json")
+    pairs = load_pairs(merged, "training") + load_pairs(merged, "validation")
+    assert len(pairs) == 4 and all(set(pair) == {*PATH_KEYS, "subject"} for pair in pairs)
+
+
 def test_merged_folder_can_be_moved_as_a_whole(tmp_path: Path) -> None:
     lists = [make_datalist(tmp_path / "old" / name, training=[name]) for name in ("one", "two")]
     merge_datalists(lists, tmp_path / "old" / "all.json")
