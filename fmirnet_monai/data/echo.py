@@ -60,8 +60,8 @@ def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str
         source_dir: the unpacked data set, with its clips somewhere below it.
 
     Returns:
-        one case a clip in natural order, and remarks: a table that is not there, clips that a table names and that are
-        not there.
+        one case a clip in natural order, and remarks: a table that is not there, rows of it that lack a number, clips
+        that it names and that are not there.
 
     Raises:
         FileNotFoundError: when the folder does not exist or holds no ``.avi``.
@@ -72,11 +72,11 @@ def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str
     if not clips:
         raise FileNotFoundError(f"source_dir: no clip (*.avi) below {folder}; give the unpacked EchoNet folder.")
     known: dict[str, EchoCase] = {}
+    remarks: list[str] = []
     if (folder / MEASUREMENTS).is_file():
-        known = _measured(folder / MEASUREMENTS, clips)
+        known = _measured(folder / MEASUREMENTS, clips, remarks)
     elif (folder / TRACINGS).is_file():
-        known = _traced(folder / TRACINGS, clips)
-    remarks = []
+        known = _traced(folder / TRACINGS, clips, remarks)
     if not known:
         remarks.append(
             f"{folder}: neither {TRACINGS} nor {MEASUREMENTS} is there, so of each clip the two frames that differ "
@@ -197,9 +197,9 @@ def _read_clip_case(case: EchoCase) -> Volume:
     return Volume(case.subject, image, np.diag([case.spacing, case.spacing, 1.0, 1.0]), label)
 
 
-def _traced(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
+def _traced(table: Path, clips: Mapping[str, Path], remarks: list[str]) -> dict[str, EchoCase]:
     """Cases of EchoNet-Dynamic: in each traced frame the long axis, then chords; the larger area is diastole."""
-    rows = _rows(table, ("FileName",), ("Frame", "X1", "Y1", "X2", "Y2"))
+    rows = _rows(table, ("FileName",), ("Frame", "X1", "Y1", "X2", "Y2"), remarks)
     rows["FileName"] = rows["FileName"].str.removesuffix(".avi")
     cases = {}
     for name, part in rows.groupby("FileName", sort=False):
@@ -214,9 +214,9 @@ def _traced(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
     return cases
 
 
-def _measured(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
+def _measured(table: Path, clips: Mapping[str, Path], remarks: list[str]) -> dict[str, EchoCase]:
     """Cases of EchoNet-LVH: frames from the calipers of the ventricle's inner diameter, spacing from the first."""
-    rows = _rows(table, ("HashedFileName", "Calc"), ("CalcValue", "Frame", "X1", "X2", "Y1", "Y2"))
+    rows = _rows(table, ("HashedFileName", "Calc"), ("CalcValue", "Frame", "X1", "X2", "Y1", "Y2"), remarks)
     cases = {}
     for name, part in rows.groupby("HashedFileName", sort=False):
         path = clips.get(str(name), table.parent / f"{name}.avi")
@@ -232,13 +232,24 @@ def _measured(table: Path, clips: Mapping[str, Path]) -> dict[str, EchoCase]:
     return cases
 
 
-def _rows(table: Path, words: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
-    """The table with its columns of numbers as floats; ValueError naming it where they are none."""
-    rows = pd.DataFrame(read_table(table, (*words, *numbers)))
+def _rows(table: Path, words: Sequence[str], numbers: Sequence[str], remarks: list[str]) -> pd.DataFrame:
+    """The table with its columns of numbers as floats, without the rows that lack one, on which there is a remark.
+
+    Raises:
+        ValueError: naming the table, where it has no such column or other things than numbers there.
+    """
+    rows = pd.DataFrame(read_table(table, words))
+    if missing := [column for column in numbers if column not in rows]:
+        raise ValueError(f"{table}: has no column {', '.join(missing)}; download it again.")
     try:
-        return rows.astype(dict.fromkeys(numbers, float))
+        rows = rows.astype(dict.fromkeys(numbers, float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{table}: {', '.join(numbers)} must be numbers: {error}; download it again.") from error
+    whole = rows.dropna(subset=list(numbers))
+    if lacking := len(rows) - len(whole):
+        first = rows.loc[rows.index.difference(whole.index)[0], words[0]]
+        remarks.append(f"{table}: {lacking} rows lack one of {', '.join(numbers)}, the first of {first}.")
+    return whole
 
 
 def write_echo_pairs(

@@ -98,14 +98,21 @@ def test_echonet_lvh_gives_frames_and_spacing(generated: Path, tmp_path: Path) -
     head = ["HashedFileName", "Calc", "CalcValue", "Frame", "X1", "X2", "Y1", "Y2"]
     caliper = ["LVIDd", 4.5, 3, 10, 40, 20, 60]
     rows = [["0XA", *caliper], ["0XA", "IVSd", 1, 3, 0, 1, 0, 1], ["0XA", "LVIDs", 3, 8, 1, 2, 3, 4]]
-    rows += [["0XB", *caliper], ["0XC", *caliper]]
+    rows += [
+        ["0XB", *caliper],
+        ["0XB", "LVIDs", 3, "", 1, 2, 3, 4],
+        ["0XB", "LVIDs", 3, "nan", 1, 2, 3, 4],
+        ["0XC", *caliper],
+    ]
     with (tmp_path / "MeasurementsList.csv").open("w") as file:
         csv.writer(file).writerows([head, *rows])
     cases, remarks = find_echonet_cases(tmp_path)
     assert [case.subject for case in cases] == ["0XA", "0XB"]
     assert cases[0].frames == (3, 8) and cases[0].spacing == pytest.approx(45 / 50)
     assert cases[1].frames is None
-    assert len(remarks) == 1 and "1 clips" in remarks[0] and "0XC.avi" in remarks[0]
+    lacking = "2 rows lack one of CalcValue, Frame, X1, X2, Y1, Y2, the first of 0XB."
+    assert len(remarks) == 2 and remarks[0] == f"{tmp_path / 'MeasurementsList.csv'}: {lacking}"
+    assert "1 clips" in remarks[1] and "0XC.avi" in remarks[1]
     frames = read_echo_case(cases[0])
     assert np.linalg.norm(frames.affine[:3, 0]) == pytest.approx(0.9)
 
@@ -149,6 +156,13 @@ def test_a_table_of_other_things_than_numbers_is_named(echonet: Path) -> None:
     table = echonet / "VolumeTracings.csv"
     table.write_text(table.read_text().replace(table.read_text().splitlines()[3].split(",")[1], "apex"))
     with pytest.raises(ValueError, match=r"VolumeTracings\.csv: Frame, X1, Y1, X2, Y2 must be numbers: .*apex"):
+        find_echonet_cases(echonet)
+
+
+def test_a_table_without_a_column_is_named(echonet: Path) -> None:
+    table = echonet / "VolumeTracings.csv"
+    pd.read_csv(table).drop(columns=["X2", "Frame"]).to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"VolumeTracings\.csv: has no column Frame, X2; download it again"):
         find_echonet_cases(echonet)
 
 
