@@ -43,6 +43,28 @@ def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> l
     return located
 
 
+def has_labels(datalist: str | Path, section: str) -> bool:
+    """Whether the pairs of a section have labels, all of them or none.
+
+    Args:
+        datalist: JSON file of pairs.
+        section: ``"training"``, ``"validation"`` or ``"test"``.
+
+    Raises:
+        FileNotFoundError: see :py:func:`load_pairs`.
+        ValueError: see :py:func:`load_pairs`; or when some pairs have both labels and others don't.
+    """
+    pairs = load_pairs(datalist, section)
+    labelled = [{"moving_label", "fixed_label"} <= set(pair) for pair in pairs]
+    if any(labelled) and not all(labelled):
+        bare = pairs[labelled.index(False)]
+        raise ValueError(
+            f"{datalist}: {sum(labelled)} of {len(pairs)} pairs of {section!r} have labels, that of {bare['moving']} "
+            "does not; measure labelled and unlabelled pairs by a datalist each."
+        )
+    return any(labelled)
+
+
 def load_slices(datalist: str | Path, section: str, annotated_only: bool = False) -> list[Pair]:
     """Single images with their labels, each image of the section's pairs once.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fmirnet_monai.data import common_folder, load_pairs, merge_datalists
+from fmirnet_monai.data import common_folder, has_labels, load_pairs, merge_datalists
 from fmirnet_monai.data.datalist import PATH_KEYS
 from fmirnet_monai.data.pairing import SECTIONS
 
@@ -66,6 +66,17 @@ def test_absolute_paths_and_missing_labels_are_fine(tmp_path: Path) -> None:
     edit(path, "training", 0, fixed=fixed, moving_label=None, fixed_label=None)
     pair = load_pairs(path, "training")[0]
     assert pair["fixed"] == fixed and "moving_label" not in pair and "fixed_label" not in pair
+
+
+def test_pairs_have_labels_all_or_none(tmp_path: Path) -> None:
+    path = make_datalist(tmp_path, training=["a", "b"], validation=["c"])
+    assert has_labels(path, "training") and has_labels(path, "validation")
+    edit(path, "validation", 0, moving_label=None)
+    assert not has_labels(path, "validation")
+    edit(path, "training", 1, moving_label=None, fixed_label=None)
+    reason = r"datalist\.json: 1 of 2 pairs of 'training' have labels, that of .*b/moving\.nii\.gz does not; measure"
+    with pytest.raises(ValueError, match=reason):
+        has_labels(path, "training")
 
 
 def test_no_datalist_names_the_command_that_makes_one(tmp_path: Path) -> None:
