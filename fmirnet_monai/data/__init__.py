@@ -1,7 +1,16 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
 from .chaos import find_chaos_cases, read_chaos_case
-from .datalist import PATH_KEYS, common_folder, has_labels, load_pairs, load_slices, load_volumes, merge_datalists, saving_root
+from .datalist import (
+    PATH_KEYS,
+    common_folder,
+    has_labels,
+    load_pairs,
+    load_slices,
+    load_volumes,
+    merge_datalists,
+    saving_root,
+)
 from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
