@@ -34,7 +34,7 @@ def read_inference_config(
     Args:
         bundle_dir: the bundle's folder.
         variant: name of a config in ``configs/variants`` laid over it.
-        overrides: config keys to values, laid over both; those whose top-level key only training knows are left out.
+        overrides: config keys to values, laid over both. Keys of either that only training knows are left out.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or has no such variant.
@@ -43,9 +43,11 @@ def read_inference_config(
     if not config_file.is_file():
         raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
     parser = ConfigParser()
-    parser.read_config([config_file, *([variant_file(bundle_dir, variant)] if variant else [])])
-    known = parser.get()
-    parser.update({key: value for key, value in (overrides or {}).items() if key.split("#")[0] in known})
+    parser.read_config(config_file)
+    known = set(parser.get())
+    laid_over = ConfigParser.load_config_file(variant_file(bundle_dir, variant)) if variant else {}
+    for changes in (laid_over, overrides or {}):
+        parser.update({key: value for key, value in changes.items() if key.split("#")[0] in known})
     return parser
 
 

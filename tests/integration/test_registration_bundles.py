@@ -16,6 +16,7 @@ import torch
 from commands import BUNDLES, bundle_run
 from monai.bundle import ConfigParser
 
+from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import (
     Pairing,
     find_echonet_cases,
@@ -159,6 +160,8 @@ def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
     network, loss = (parser.get_parsed_content(name) for name in ("network_def", "loss"))
     pair = torch.rand(2, 2, *[32] * len(bundle.size))
     assert network(pair).shape == (2, len(bundle.size), *pair.shape[2:])
+    applied = read_inference_config(bundle.configs.parent, variant).get_parsed_content("network_def")
+    applied.load_state_dict(network.state_dict())
     if variant != "region":  # whose loss wants the organ too
         assert torch.isfinite(loss(network(pair), pair))
     if variant == "paper":
