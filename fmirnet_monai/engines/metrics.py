@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.handlers import ConfusionMatrix, IgniteMetricHandler, from_engine
 from monai.metrics import (
     CumulativeIterationMetric,
@@ -15,13 +17,14 @@ from fmirnet_monai.metrics import FoldingMetric, NCCMetric, NMIMetric, SSIMMetri
 Handlers = dict[str, IgniteMetricHandler]
 
 
-def key_metric(labels: bool) -> Handlers:
+def key_metric(labels: bool, organ: int | None = None) -> Handlers:
     """What the best model is chosen by: Dice of the warped label, or SSIM where there are no labels.
 
     Args:
         labels: the pairs have labels, one-hot under ``warped_label`` and ``target_label`` after postprocessing.
+        organ: the label that counts, None for the mean of all.
     """
-    return {"dice": _dice("warped_label")} if labels else {"ssim": _on_images(SSIMMetric(), "warped")}
+    return {"dice": _dice("warped_label", organ)} if labels else {"ssim": _on_images(SSIMMetric(), "warped")}
 
 
 def validation_metrics() -> Handlers:
@@ -89,7 +92,12 @@ def _on_images(metric: CumulativeIterationMetric, image: str) -> IgniteMetricHan
     return IgniteMetricHandler(metric, output_transform=from_engine([image, "target"]))
 
 
-def _dice(label: str) -> IgniteMetricHandler:
-    return IgniteMetricHandler(
-        DiceMetric(include_background=False, ignore_empty=True), output_transform=from_engine([label, "target_label"])
-    )
+def _dice(label: str, organ: int | None = None) -> IgniteMetricHandler:
+    """Dice of all labels but the background, or of one."""
+    both = from_engine([label, "target_label"])
+
+    def output(batch: Any) -> Any:
+        sides = both(batch)
+        return sides if organ is None else tuple([masks[[0, organ]] for masks in side] for side in sides)
+
+    return IgniteMetricHandler(DiceMetric(include_background=False, ignore_empty=True), output_transform=output)
