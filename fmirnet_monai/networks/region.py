@@ -33,7 +33,7 @@ class RegionNetwork(nn.Module):
     Args:
         registration: estimates the field.
         segmentation: from the fixed image ``(B, C, *spatial)`` to scores ``(B, 1, *spatial)``, for example MONAI's
-            UNet.
+            UNet; it gets sizes that the registration's ``divisor`` divides.
         margin: voxels by which the region is widened, and over which it fades.
         outside: weight far from the organ, in [0, 1]; 1 gives FMIRNet's own field.
 
@@ -61,7 +61,8 @@ class RegionNetwork(nn.Module):
     @torch.jit.export
     def predict(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         """Field and scores of the organ in the fixed image, see :py:class:`RegionPrediction`."""
-        scores = self.segmentation(pair[:, pair.shape[1] // 2 :])
+        padded = self.registration.pad(pair)  # or the segmentation's halves of odd sizes wouldn't fit their doubles
+        scores = self.registration.crop(self.segmentation(padded[:, pair.shape[1] // 2 :]), pair)
         # detached: the region is learnt from labels alone, or it would grow to wherever the images differ
         return self.registration.forward_in_region(pair, self.region(scores.detach().sigmoid())), scores
 
