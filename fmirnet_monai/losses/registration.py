@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.spatial import warp
 
-from .weighted import WeightedLoss
+from .weighted import WeightedLoss, full_precision
 
 
 class RegistrationLoss(WeightedLoss):
@@ -50,13 +50,15 @@ class RegistrationLoss(WeightedLoss):
         """
         ddf = prediction.float()
         moving, fixed = target.float().chunk(2, dim=1)
-        terms = self._similarities(warp(moving, ddf), fixed) if self.similarity else {}
-        terms |= {name: term(ddf) for name, term in self.regularization.items() if self.counts(name)}
-        return self.total(terms, ddf)
+        with full_precision(ddf):
+            terms = self._similarities(warp(moving, ddf), fixed) if self.similarity else {}
+            terms |= {name: term(ddf) for name, term in self.regularization.items() if self.counts(name)}
+            return self.total(terms, ddf)
 
     def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
         """The similarity terms alone, of two images ``(B, C, *spatial)``: what an optimizer of the field minimises."""
-        return self.total(self._similarities(warped, fixed), fixed)
+        with full_precision(warped):
+            return self.total(self._similarities(warped.float(), fixed.float()), fixed)
 
     def _similarities(self, warped: Tensor, fixed: Tensor) -> dict[str, Tensor]:
         return {name: term(warped, fixed) for name, term in self.similarity.items() if self.counts(name)}

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """A block without mixed precision, which MONAI's trainer computes losses in.
+
+    In half precision a product of two small local variances is 0, and the loss and all its gradients NaN.
+    """
+    return torch.autocast(like.device.type, enabled=False)
 
 
 class WeightedLoss(nn.Module):

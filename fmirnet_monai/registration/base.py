@@ -96,6 +96,7 @@ class PairRegistrar(ABC):
                 dimension, or have no overlap and there is no affine stage to bring them together.
         """
         moving, fixed = _as_image("moving", moving), _as_image("fixed", fixed)
+        moving_label, fixed_label = (None if label is None else label.cpu() for label in (moving_label, fixed_label))
         moving_grid, fixed_grid = Grid.of(moving), Grid.of(fixed)
         for name, points in (("moving_points", moving_points), ("fixed_points", fixed_points)):
             if points is not None and np.asarray(points).shape[1:] != (fixed_grid.dims,):
@@ -197,7 +198,7 @@ def _as_image(name: str, image: Tensor) -> MetaTensor:
     if image.min() == image.max():
         raise ValueError(f"{name} is constant, there is nothing to register.")
     return MetaTensor(
-        convert_to_tensor(image, dtype=torch.float32, track_meta=False),
+        convert_to_tensor(image, dtype=torch.float32, device="cpu", track_meta=False),
         affine=torch.from_numpy(Grid.of(image).affine.copy()),
         meta={k: v for k, v in getattr(image, "meta", {}).items() if k == "filename_or_obj"},
     )

@@ -55,15 +55,15 @@ class DisplacementField:
             padding_mode: ``"border"``, ``"zeros"`` or ``"reflection"`` outside the image.
 
         Returns:
-            ``(C, *grid.shape)``, a plain tensor in the dtype of ``image``.
+            ``(C, *grid.shape)``, a plain tensor in the dtype and on the device of ``image``.
         """
         source = image_grid or Grid.of(image)
         matrix, offset = self.grid.voxel_map(source)
         ddf = self.ddf.double().unsqueeze(0)
         points = torch.einsum("ij,bj...->bi...", matrix.to(ddf), identity_grid(ddf) + ddf)
         points = points + offset.to(ddf).reshape(1, -1, *[1] * self.grid.dims)
-        sampled = sample(image.as_subclass(Tensor).double().unsqueeze(0), points, mode, padding_mode)[0]
-        return sampled.to(image.dtype) if image.is_floating_point() else sampled.round().to(image.dtype)
+        sampled = sample(image.as_subclass(Tensor).to(ddf).unsqueeze(0), points, mode, padding_mode)[0]
+        return (sampled if image.is_floating_point() else sampled.round()).to(image.device, image.dtype)
 
     def map_points(self, points: ArrayLike) -> NDArray[np.float64]:
         """Take points of the fixed image to where they are in the moving one.

@@ -160,6 +160,8 @@ class LongestSided(_GridResized):
 class Warpd(MapTransform):
     """Warp images and labels with a displacement field of the same dictionary.
 
+    The field may lie on another device than the images, as that of a network does; the results lie where the images do.
+
     Args:
         keys: channel-first images or labels ``(C, *spatial)``, on the grid of the field unless ``in_world``.
         ddf_key: the field ``(D, *spatial)`` in voxels, see :py:mod:`fmirnet_monai.spatial.field`.
@@ -202,7 +204,8 @@ class Warpd(MapTransform):
             else:
                 source = torch.as_tensor(image)
                 warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0]
-                warped = (warped if source.is_floating_point() else warped.round()).to(source.dtype)
+                warped = warped if source.is_floating_point() else warped.round()
+                warped = warped.to(source.device, source.dtype)  # where the fixed image lies, which it is measured with
             reference = result[self.reference_key] if self.reference_key else image
             if isinstance(reference, MetaTensor):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.losses import GlobalMutualInformationLoss, LocalNormalizedCrossCorrelationLoss
 from torch import Tensor, nn
 
 from fmirnet_monai.losses import FoldingLoss, RegistrationLoss, SmoothnessLoss, SSIMLoss
@@ -84,6 +85,26 @@ def test_half_precision_prediction_is_taken_in_full_precision() -> None:
     loss = RegistrationLoss({"mse": nn.MSELoss()}, {"smoothness": SmoothnessLoss("sum")})
     ddf, x = torch.randn(1, 2, 8, 9).half(), torch.rand(1, 2, 8, 9)
     torch.testing.assert_close(loss(ddf, x), loss(ddf.float(), x))
+
+
+@pytest.mark.parametrize(
+    "term", [LocalNormalizedCrossCorrelationLoss(3, kernel_size=5), GlobalMutualInformationLoss(), SSIMLoss(win_size=5)]
+)
+def test_loss_is_that_of_full_precision_within_the_trainers_mixed_precision(term: nn.Module) -> None:
+    """Air around a body: its variance is 0, and in half precision that of any faint texture too."""
+    pair = torch.zeros(1, 2, 16, 16, 16)
+    pair[:, :, 4:12, 4:12, 4:12] = torch.rand(1, 2, 8, 8, 8)
+    loss = RegistrationLoss({"term": term})
+    gradients, values = [], []
+    for mixed in (False, True):
+        field = torch.full((1, 3, 16, 16, 16), 0.3, requires_grad=True)
+        with torch.autocast("cpu", torch.float16, enabled=mixed):
+            values.append(loss(field, pair))
+            values.append(loss.dissimilarity(pair[:, :1], pair[:, 1:]))
+        values[-2].backward()
+        gradients.append(field.grad)
+    torch.testing.assert_close(values[2:], values[:2])
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_gradient_reaches_the_field_through_each_term() -> None:

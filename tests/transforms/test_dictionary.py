@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, ScaleIntensityd
 from torch import Tensor
 
-from fmirnet_monai.spatial import Grid, warp
+from fmirnet_monai.spatial import DisplacementField, Grid, warp
 from fmirnet_monai.transforms import (
     CheckFinited,
     ComposeDisplacementd,
@@ -38,6 +38,16 @@ def test_warpd_equals_warp(size: tuple[int, ...]) -> None:
     assert result["label"].dtype == torch.uint8
     assert data["image"] is image
     assert data["label"] is label
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_results_of_a_field_on_the_gpu_lie_where_the_images_do() -> None:
+    """As in validation: the network's field is on the GPU, the batch that it is measured with is not."""
+    image, ddf = torch.rand(1, 7, 10), torch.rand(2, 7, 10)
+    result = Warpd("image")({"image": image, "pred": ddf.cuda()})["image"]
+    torch.testing.assert_close(result, warp(image[None], ddf[None])[0])
+    field = DisplacementField(ddf, Grid((7, 10), np.eye(3)))
+    torch.testing.assert_close(field.warp(MetaTensor(image).cuda()).cpu(), field.warp(MetaTensor(image)))
 
 
 def test_warpd_writes_new_keys_and_leaves_the_others() -> None:
