@@ -174,7 +174,8 @@ def prepare_echonet(
 ) -> None:
     """Write end-diastole and end-systole of each clip, and a datalist of pairs, from EchoNet-Dynamic or EchoNet-LVH.
 
-    Clips that can't be decoded, or lack a frame that their table names, are reported and left out.
+    Clips that can't be decoded, lack a frame that their table names, or have no label where others have one, are
+    reported and left out.
 
     Args:
         source_dir: the unpacked data set, clips (*.avi) with VolumeTracings.csv or MeasurementsList.csv; without
@@ -186,7 +187,9 @@ def prepare_echonet(
     """
     cases, remarks = data.find_echonet_cases(source_dir)
     pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
-    _report_left_out(*data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet"), remarks)
+    labelled = any(case.labelled for case in cases)
+    written = data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet", labelled)
+    _report_left_out(*written, remarks)
 
 
 def prepare_camus(
@@ -200,7 +203,7 @@ def prepare_camus(
 ) -> None:
     """Write end-diastole and end-systole of each patient and view, and a datalist of pairs, from CAMUS as downloaded.
 
-    Images that can't be read are reported and left out.
+    Images that can't be read, or have no label where others have one, are reported and left out.
 
     Args:
         source_dir: the unpacked data set, in its form of .mhd or of .nii.gz.
@@ -212,7 +215,9 @@ def prepare_camus(
     """
     cases, remarks = data.find_camus_cases(source_dir, views)
     pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
-    _report_left_out(*data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS"), remarks)
+    labelled = any(case.labelled for case in cases)
+    written = data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS", labelled)
+    _report_left_out(*written, remarks)
 
 
 def prepare_sliver(

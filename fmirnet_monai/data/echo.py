@@ -7,6 +7,7 @@ learning for segmentation using an open large-scale dataset in 2D echocardiograp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,6 +53,12 @@ class EchoCase:
     spacing: float = 1.0
     view: str = ""
 
+    @property
+    def labelled(self) -> bool:
+        """Whether both frames have a label."""
+        traced = self.frames is not None and all(len(self.outlines.get(frame, ())) > 2 for frame in self.frames)
+        return bool(self.labels) or traced
+
 
 def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str]]:
     """The clips of EchoNet-Dynamic (``VolumeTracings.csv``) or -LVH (``MeasurementsList.csv``).
@@ -60,19 +67,22 @@ def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str
         source_dir: the unpacked data set, with its clips somewhere below it.
 
     Returns:
-        one case a clip in natural order, and remarks: a table that is not there, rows of it that lack a number, clips
-        that it names and that are not there.
+        one case a clip in natural order, and remarks: a table that is not there, rows of it that lack a name or a
+        number, clips that it names and that are not there, a second clip of one name.
 
     Raises:
         FileNotFoundError: when the folder does not exist or holds no ``.avi``.
         ValueError: when a table can't be read or lacks a column.
     """
     folder = require_folder(source_dir, "source_dir").absolute()
-    clips = {path.stem: path for path in sorted(folder.rglob("*.avi"), key=natural_order)}
+    clips: dict[str, Path] = {}
+    remarks: list[str] = []
+    for path in sorted(folder.rglob("*.avi"), key=natural_order):
+        if clips.setdefault(path.stem, path) != path:
+            remarks.append(f"{path}: left out, {clips[path.stem]} has the same name.")
     if not clips:
         raise FileNotFoundError(f"source_dir: no clip (*.avi) below {folder}; give the unpacked EchoNet folder.")
     known: dict[str, EchoCase] = {}
-    remarks: list[str] = []
     if (folder / MEASUREMENTS).is_file():
         known = _measured(folder / MEASUREMENTS, clips, remarks)
     elif (folder / TRACINGS).is_file():
@@ -95,15 +105,18 @@ def find_camus_cases(source_dir: str | Path, views: Sequence[str] = ("2CH", "4CH
         views: of the heart, each a pair of its own.
 
     Returns:
-        one case a patient and view, and remarks: patients that lack a view.
+        one case a patient and view, and remarks: patients that lack a view. Patients of one name, as training and test
+        set have, are told apart by the names of the folders they are in.
 
     Raises:
         FileNotFoundError: when the folder does not exist or holds no such patient.
     """
     folder = require_folder(source_dir, "source_dir").absolute()
-    patients = sorted((p.parent for p in folder.rglob("Info_*.cfg")), key=natural_order)
+    patients = dict.fromkeys(sorted((p.parent for p in folder.rglob("Info_*.cfg")), key=natural_order))
+    known = Counter(patient.name for patient in patients)
     cases, remarks = [], []
-    for patient in dict.fromkeys(patients):
+    for patient in patients:
+        subject = patient.name if known[patient.name] == 1 else "_".join(patient.relative_to(folder).parts)
         for view in views:
             stem = f"{patient.name}_{view}"
             images, labels = (
@@ -111,7 +124,7 @@ def find_camus_cases(source_dir: str | Path, views: Sequence[str] = ("2CH", "4CH
                 for end in ("", "_gt")
             )
             if len(images) == 2:
-                cases.append(EchoCase(patient.name, images, labels if len(labels) == 2 else (), view=view))
+                cases.append(EchoCase(subject, images, labels if len(labels) == 2 else (), view=view))
             else:
                 remarks.append(f"{patient}: has no {stem}_ED and {stem}_ES, as .mhd or .nii.gz.")
     if not cases:
@@ -132,11 +145,14 @@ def read_echo_case(case: EchoCase) -> Volume:
     Raises:
         FileNotFoundError: when a file is not there.
         ValueError: when one can't be decoded, a frame lies beyond the clip's end, both frames are the same, or the
-            images differ in size.
+            images differ in size or are of several slices.
     """
     if len(case.files) == 1:
         return _read_clip_case(case)
     images = [read_image(path) for path in case.files]
+    for path, frames in zip(case.files, images, strict=True):
+        if frames.shape[3:].numel() > 1:
+            raise ValueError(f"{path}: an image of one frame is expected, it has {frames.shape[3]}.")
     flat = [image.reshape(image.shape[:3]) for image in (*images, *map(read_label, case.labels))]  # of one slice, some
     for path, image in zip((*case.files, *case.labels), flat, strict=True):
         if image.shape != flat[0].shape:
@@ -192,7 +208,7 @@ def _read_clip_case(case: EchoCase) -> Volume:
         raise ValueError(f"{case.files[0]}: both phases are frame {frames[0]}; a pair needs two.")
     image = np.stack([clip[number] for number in frames], -1)
     label = None
-    if all(number in case.outlines for number in frames):
+    if case.labelled:
         label = np.stack([_inside(case.outlines[number], image.shape[:2]) for number in frames], -1)
     return Volume(case.subject, image, np.diag([case.spacing, case.spacing, 1.0, 1.0]), label)
 
@@ -233,27 +249,31 @@ def _measured(table: Path, clips: Mapping[str, Path], remarks: list[str]) -> dic
 
 
 def _rows(table: Path, words: Sequence[str], numbers: Sequence[str], remarks: list[str]) -> pd.DataFrame:
-    """The table with its columns of numbers as floats, without the rows that lack one, on which there is a remark.
+    """The table with its columns of numbers as floats, without the rows that lack something, which a remark counts.
 
     Raises:
         ValueError: naming the table, where it has no such column or other things than numbers there.
     """
-    rows = pd.DataFrame(read_table(table, words))
-    if missing := [column for column in numbers if column not in rows]:
+    rows = pd.DataFrame(read_table(table, ()))
+    if missing := [column for column in (*words, *numbers) if column not in rows]:
         raise ValueError(f"{table}: has no column {', '.join(missing)}; download it again.")
     try:
         rows = rows.astype(dict.fromkeys(numbers, float))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{table}: {', '.join(numbers)} must be numbers: {error}; download it again.") from error
-    whole = rows.dropna(subset=list(numbers))
+    needed = [*words, *numbers]
+    whole = rows.dropna(subset=needed)
     if lacking := len(rows) - len(whole):
-        first = rows.loc[rows.index.difference(whole.index)[0], words[0]]
-        remarks.append(f"{table}: {lacking} rows lack one of {', '.join(numbers)}, the first of {first}.")
+        first = rows.index.difference(whole.index)[0]
+        remarks.append(
+            f"{table}: {lacking} rows lack one of {', '.join(needed)}, the first is row {first + 1}, "
+            f"of {rows.loc[first, words[0]] or 'no clip'}."
+        )
     return whole
 
 
 def write_echo_pairs(
-    cases: Iterable[EchoCase], output_dir: str | Path, pairing: Pairing, name: str
+    cases: Iterable[EchoCase], output_dir: str | Path, pairing: Pairing, name: str, labelled: bool = False
 ) -> tuple[Path, list[str]]:
     """Write both frames of every case as NIfTI, and the datalist of pairs end-diastole (moving) to end-systole.
 
@@ -264,6 +284,7 @@ def write_echo_pairs(
         output_dir: folder to write; must not hold a datalist yet.
         pairing: ``split``, ``fractions`` and ``seed`` count here.
         name: of the data, noted in the datalist.
+        labelled: leave out cases without a label of both frames: pairs of one datalist are measured alike.
 
     Returns:
         path of the datalist, and why cases were left out, a line each, also noted in the datalist.
@@ -276,7 +297,13 @@ def write_echo_pairs(
     datalist = refuse_existing(folder)
     pairs: list[Pair] = []
     left_out: list[str] = []
-    for case, frames in read_each(read_echo_case, cases, left_out):
+
+    def read(case: EchoCase) -> Volume:
+        if labelled and not case.labelled:
+            raise ValueError(f"{case.files[0]}: has no label of both frames, which other cases have.")
+        return read_echo_case(case)
+
+    for case, frames in read_each(read, cases, left_out):
         place = "/".join(filter(None, ("frames", case.subject, case.view)))
         pairs.append(pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject))
     if not pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from .datalist import PATH_KEYS, write_datalist
 from .folder import Case, match_files, read_folder_case, read_table
 from .pairing import Pair, Pairing, split_pairs
-from .prepare import pair_of, refuse_existing, to_lps, write_item
+from .prepare import refuse_existing, to_lps, write_item
 from .volume import require_folder
 
 
@@ -100,15 +101,20 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
     if pairing.spatial_dims == 3:
         written = list(pairs)
     else:
-        written = [cut for pair in pairs for cut in _slice_pair(pair, folder, pairing.min_label_area)]
+        written, met = [], Counter[str]()
+        for pair in pairs:
+            met[pair["subject"]] += 1
+            written += _slice_pair(pair, folder, pairing.min_label_area, met[pair["subject"]])
     if not written:
         raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
     write_datalist(datalist, split_pairs(written, pairing), name=name, **asdict(pairing))
     return datalist
 
 
-def _slice_pair(pair: Pair, folder: Path, min_label_area: float) -> list[Pair]:
+def _slice_pair(pair: Pair, folder: Path, min_label_area: float, number: int) -> list[Pair]:
+    """The pairs of slices of a subject's pair of this number; its second and further ones get folders of their own."""
     subject = pair["subject"]
+    place = f"slices/{subject}" + (f"/{number}" if number > 1 else "")
     volumes = []
     for side in ("moving", "fixed"):
         label = pair.get(f"{side}_label")
@@ -126,9 +132,11 @@ def _slice_pair(pair: Pair, folder: Path, min_label_area: float) -> list[Pair]:
             kept &= (volume.label > 0).sum((0, 1)) * pixel_area >= min_label_area
     result = []
     for index in np.flatnonzero(kept):
-        items = [
-            write_item(folder, f"slices/{subject}/{side}", volume, int(index))
+        items = {
+            side: write_item(folder, f"{place}/{side}", volume, int(index))
             for side, volume in zip(("moving", "fixed"), volumes, strict=True)
-        ]
-        result.append(pair_of(*items, subject=subject, slice=int(index)))
+        }
+        labels = {f"{side}_label": item["label"] for side, item in items.items() if "label" in item}
+        images = {side: item["image"] for side, item in items.items()}
+        result.append({**images, **labels, "subject": subject, "slice": int(index)})
     return result

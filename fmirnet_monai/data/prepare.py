@@ -32,7 +32,7 @@ def write_pairs(
         pairing: how pairs are made and divided.
         keep_volumes: write the whole volumes beside the slices too, and name them in the datalist's ``volumes``, each
             in the section of its slices; see :py:func:`load_volumes`.
-        properties: further entries of the datalist (name, source, …).
+        properties: further entries of the datalist (name, source, …); ``left_out`` says why other volumes are not here.
 
     Returns:
         path of the datalist.
@@ -62,6 +62,9 @@ def write_pairs(
         pairs = [
             pair_of(items[moving], items[fixed], subject=[moving, fixed]) for moving, fixed in volume_pairs(list(items))
         ]
+    if not items and properties.get("left_out"):
+        left_out = properties["left_out"]
+        raise ValueError(f"none of the {len(left_out)} volumes can be read, the first: {left_out[0]}")
     if not pairs:
         raise ValueError(
             f"no pair comes of {len(items)} volumes with {pairing}: 3-D pairs need two subjects, 2-D pairs a group of "
@@ -158,7 +161,7 @@ def write_item(folder: Path, name: str, volume: Volume, index: int | None = None
 
 
 def pair_of(moving: dict[str, str], fixed: dict[str, str], **properties: Any) -> Pair:
-    """The datalist's item for two written images."""
+    """The datalist's item for two written images, with their labels where both have one."""
     pair: Pair = {"moving": moving["image"], "fixed": fixed["image"]}
     if "label" in moving and "label" in fixed:
         pair |= {"moving_label": moving["label"], "fixed_label": fixed["label"]}

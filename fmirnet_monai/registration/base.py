@@ -96,7 +96,10 @@ class PairRegistrar(ABC):
                 dimension, or have no overlap and there is no affine stage to bring them together.
         """
         moving, fixed = _as_image("moving", moving), _as_image("fixed", fixed)
-        moving_label, fixed_label = (None if label is None else label.cpu() for label in (moving_label, fixed_label))
+        moving_label, fixed_label = (
+            None if label is None else convert_to_tensor(label, device="cpu", track_meta=True)
+            for label in (moving_label, fixed_label)
+        )
         moving_grid, fixed_grid = Grid.of(moving), Grid.of(fixed)
         for name, points in (("moving_points", moving_points), ("fixed_points", fixed_points)):
             if points is not None and np.asarray(points).shape[1:] != (fixed_grid.dims,):

@@ -110,7 +110,8 @@ def test_echonet_lvh_gives_frames_and_spacing(generated: Path, tmp_path: Path) -
     assert [case.subject for case in cases] == ["0XA", "0XB"]
     assert cases[0].frames == (3, 8) and cases[0].spacing == pytest.approx(45 / 50)
     assert cases[1].frames is None
-    lacking = "2 rows lack one of CalcValue, Frame, X1, X2, Y1, Y2, the first of 0XB."
+    columns = "HashedFileName, Calc, CalcValue, Frame, X1, X2, Y1, Y2"
+    lacking = f"2 rows lack one of {columns}, the first is row 5, of 0XB."
     assert len(remarks) == 2 and remarks[0] == f"{tmp_path / 'MeasurementsList.csv'}: {lacking}"
     assert "1 clips" in remarks[1] and "0XC.avi" in remarks[1]
     frames = read_echo_case(cases[0])
@@ -150,6 +151,75 @@ def test_commands_from_generated_clips_to_a_datalist(tmp_path: Path, capsys: pyt
     content = json.loads((tmp_path / "out" / "datalist.json").read_text())
     assert [content[f"num_{section}"] for section in ("training", "validation", "test")] == [1, 1, 1]
     assert len(content["left_out"]) == 1
+
+
+def test_clips_without_a_whole_tracing_are_left_out_where_others_have_one(
+    echonet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training refuses a datalist of which some pairs have labels and others none."""
+    clips = sorted((echonet / "Videos").glob("*.avi"))
+    table = pd.read_csv(echonet / "VolumeTracings.csv")
+    of = [table["FileName"] == clip.name for clip in clips]
+    second = of[1] & (table["Frame"] == table[of[1]]["Frame"].max())
+    short = second & (table.index > table.index[second][0])  # the long axis alone is no outline
+    table.loc[table.index[of[2]][3], "FileName"] = None
+    table[~of[0] & ~short].to_csv(echonet / "VolumeTracings.csv", index=False)
+    words = [f"--source_dir={echonet}", f"--output_dir={tmp_path}/out", "--fractions=0.6,0.2,0.2"]
+    cli.main(["prepare", "echonet", *words])
+    printed = capsys.readouterr()
+    assert printed.out.strip() == f"{tmp_path}/out/datalist.json (2 left out)"
+    for clip in clips[:2]:
+        assert f"left out: {clip}: has no label of both frames, which other cases have." in printed.err
+    assert "1 rows lack one of FileName, Frame, X1, Y1, X2, Y2, the first is row" in printed.err
+    pairs = [
+        p
+        for section in ("training", "validation", "test")
+        for p in load_pairs(f"{tmp_path}/out/datalist.json", section)
+    ]
+    assert len(pairs) == 3 and all("fixed_label" in pair for pair in pairs)
+
+
+def test_a_second_clip_of_one_name_is_left_out_and_named(echonet: Path) -> None:
+    first = next((echonet / "Videos").glob("*.avi"))
+    (echonet / "copy").mkdir()
+    shutil.copy(first, echonet / "copy")
+    cases, remarks = find_echonet_cases(echonet)
+    assert len(cases) == 5 and len(remarks) == 1
+    assert first.name in remarks[0] and "has the same name" in remarks[0]
+
+
+@pytest.fixture
+def camus(tmp_path: Path) -> Path:
+    """Training and test set, each with a patient0001 of its own and labels in the former alone."""
+    for number, part in enumerate(("training", "testing")):
+        patient = tmp_path / "camus" / part / "patient0001"
+        patient.mkdir(parents=True)
+        (patient / "Info_4CH.cfg").write_text("ED: 1\nES: 20\n")
+        for k, phase in enumerate(("ED", "ES")):
+            values = np.arange(20 * 24).reshape(20, 24) % 90 + 100 * number + 10 * k
+            for end in ("", "_gt")[: 2 - number]:
+                image = nib.Nifti1Image((values > 50 if end else values).astype(np.uint8), np.eye(4))
+                nib.save(image, patient / f"patient0001_4CH_{phase}{end}.nii.gz")
+    return tmp_path / "camus"
+
+
+def test_camus_patients_of_one_name_are_told_apart(camus: Path, tmp_path: Path) -> None:
+    cases, _ = find_camus_cases(camus, ["4CH"])
+    assert {case.subject for case in cases} == {"testing_patient0001", "training_patient0001"}
+    datalist, left_out = write_echo_pairs(cases, tmp_path / "out", Pairing(fractions=(1, 0, 0)), "CAMUS")
+    assert left_out == []
+    for pair in load_pairs(datalist, "training"):
+        lowest = nib.load(pair["moving"]).get_fdata().min()
+        assert lowest == (100 if pair["subject"].startswith("testing") else 0)
+        assert ("moving_label" in pair) == pair["subject"].startswith("training")
+
+
+def test_camus_image_of_several_frames_is_left_out_and_named(camus: Path, tmp_path: Path) -> None:
+    file = camus / "testing" / "patient0001" / "patient0001_4CH_ES.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(20 * 24 * 3, dtype=np.int16).reshape(20, 24, 3), np.eye(4)), file)
+    cases, _ = find_camus_cases(camus, ["4CH"])
+    _, left_out = write_echo_pairs(cases, tmp_path / "out", Pairing(fractions=(1, 0, 0)), "CAMUS")
+    assert left_out == [f"{file}: an image of one frame is expected, it has 3."]
 
 
 def test_a_table_of_other_things_than_numbers_is_named(echonet: Path) -> None:

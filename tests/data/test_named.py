@@ -72,6 +72,18 @@ def test_table_with_paths_of_its_own(source: Path) -> None:
     assert subjects == {"a", "b"} and "moving_label" not in load_pairs(datalist, "training")[0]
 
 
+def test_several_pairs_of_one_subject_keep_their_images_apart(source: Path) -> None:
+    rows = [["moving", "fixed", "moving_label", "subject"]]
+    rows += [[f"p{n}_ED.nii.gz", f"p{n}_ES.nii.gz", f"p{n}_ED_gt.nii.gz", "one" if n < 3 else "two"] for n in (1, 2, 3)]
+    (source / "pairs.csv").write_text("\n".join(",".join(row) for row in rows))
+    words = [f"--table={source}/pairs.csv", f"--output_dir={source}/cut", "--spatial_dims=2", "--fractions=1,0,0"]
+    main(["prepare", "pairs", *words, "--min_label_area=1"])
+    pairs = load_pairs(source / "cut" / "datalist.json", "training")
+    assert len({pair["moving"] for pair in pairs}) == len(pairs) == 9
+    assert [int(np.asarray(read_image(pair["moving"])).min()) // 100 for pair in pairs] == [1] * 3 + [2] * 3 + [3] * 3
+    assert all("moving_label" in pair and "fixed_label" not in pair for pair in pairs)
+
+
 def test_an_atlas_is_paired_with_every_subject_but_itself(source: Path) -> None:
     atlas = {"moving": "p1_ED.nii.gz", "moving_label": "p1_ED_gt.nii.gz"}
     pairs = match_pairs(source, {**atlas, "fixed": "*_ED.nii.gz", "fixed_label": "*_ED_gt.nii.gz"})

@@ -54,6 +54,15 @@ def test_a_header_without_its_raw_file_is_named_and_left_out(
     assert {tuple(pair["subject"]) for pair in pairs} == {("sliver_001", "sliver_003"), ("sliver_003", "sliver_001")}
 
 
+def test_why_no_scan_can_be_read_is_said(sliver: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in sliver.rglob("*.raw"):
+        file.unlink()
+    with pytest.raises(SystemExit):
+        cli.main(["prepare", "sliver", f"--source_dir={sliver}", f"--output_dir={tmp_path}/out"])
+    assert "none of the 3 volumes can be read, the first: " in capsys.readouterr().err
+    assert not (tmp_path / "out" / "datalist.json").exists()
+
+
 def test_nothing_to_read_and_doubled_numbers_are_errors(sliver: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no liver-origNNN\.mhd"):
