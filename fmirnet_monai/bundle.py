@@ -79,7 +79,7 @@ def load_network(
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
-    folder = Path(bundle_dir) if Path(bundle_dir).is_dir() else find_bundle(bundle_dir)
+    folder = find_bundle(bundle_dir)
     parser = config or read_inference_config(folder)
     path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
@@ -107,6 +107,6 @@ def publish_weights(weights: str | Path, bundle_dir: str | Path) -> Path:
         path of the published file.
     """
     network = load_network(bundle_dir, weights)
-    target = Path(bundle_dir) / "models" / "model.pt"
+    target = find_bundle(bundle_dir) / "models" / "model.pt"
     save_checkpoint(target, network.state_dict())
     return target

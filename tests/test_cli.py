@@ -402,6 +402,17 @@ def test_good_weights_land(tmp_path: Path, bundle_copy: Path, capsys: pytest.Cap
     assert all(torch.equal(published[name], value) for name, value in network.state_dict().items())
 
 
+def test_weights_land_in_the_bundle_that_is_named(
+    tmp_path: Path, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(bundle_copy, tmp_path / "here" / "bundles" / "fmirnet_chaos")
+    torch.save(network_of(bundle_copy).state_dict(), tmp_path / "run.pt")
+    monkeypatch.chdir(tmp_path / "here")
+    cli.main(["publish", f"--weights={tmp_path / 'run.pt'}", "--bundle_dir=fmirnet_chaos"])
+    assert printed_path(capsys) == Path("bundles/fmirnet_chaos/models/model.pt")
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["bundles"]
+
+
 @pytest.mark.parametrize("kind", ["another network", "whole checkpoint", "list", "text", "cut short", "empty"])
 def test_wrong_weights_are_refused_and_the_target_stays(
     kind: str, tmp_path: Path, bundle_copy: Path, capsys: pytest.CaptureFixture[str]

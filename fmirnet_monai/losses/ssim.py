@@ -57,7 +57,7 @@ class SSIMLoss(_Loss):
 
     Args:
         data_range: range of the intensities.
-        win_size: odd width of the window in voxels.
+        win_size: odd width of the window in voxels; images that are narrower get the widest that fits.
         kernel_sigma: standard deviation of the window in voxels.
         reduction: ``"mean"``, ``"sum"`` (over the batch) or ``"none"``.
     """
@@ -76,7 +76,9 @@ class SSIMLoss(_Loss):
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Two images ``(B, C, *spatial)`` to a scalar in [0, 2], or ``(B, 1)`` with ``reduction="none"``."""
-        ssim = ssim_map(prediction, target, self.data_range, self.win_size, self.kernel_sigma)
+        shortest = min(prediction.shape[2:])
+        win_size = min(self.win_size, shortest - 1 + shortest % 2)
+        ssim = ssim_map(prediction, target, self.data_range, win_size, self.kernel_sigma)
         loss = 1.0 - ssim.flatten(1).mean(1, keepdim=True)
         if self.reduction == LossReduction.MEAN.value:
             return loss.mean()

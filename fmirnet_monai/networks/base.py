@@ -6,6 +6,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def extend(x: Tensor, divisor: int) -> Tensor:
+    """Repeat the last voxels of ``(B, channels, *spatial)`` until ``divisor`` divides each size."""
+    padding: list[int] = []
+    for size in x.shape[2:]:
+        padding = [0, -size % divisor] + padding
+    return F.pad(x, padding, mode="replicate")
+
+
+def crop(x: Tensor, like: Tensor) -> Tensor:
+    """The part of an extended tensor that lies on the grid of ``like``."""
+    for axis in range(2, like.dim()):
+        x = x.narrow(axis, 0, like.shape[axis])
+    return x
+
+
 class PairNetwork(nn.Module):
     """Base of the registration networks; a subclass estimates the field of a padded pair in :py:meth:`estimate`.
 
@@ -38,7 +53,7 @@ class PairNetwork(nn.Module):
         Raises:
             ValueError: when the number of channels or axes is not that of the constructor.
         """
-        return self.crop(self.estimate(self.pad(x)), x)
+        return crop(self.estimate(self.pad(x)), x)
 
     def estimate(self, pair: Tensor) -> Tensor:
         """Field ``(B, D, *spatial)`` in voxels of a pair ``(B, 2 C, *spatial)`` whose size ``divisor`` divides."""
@@ -51,20 +66,7 @@ class PairNetwork(nn.Module):
                 f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
                 f"got {list(x.shape)}."
             )
-        return self.extend(x)
-
-    def extend(self, x: Tensor) -> Tensor:
-        """Repeat the last voxels of ``(B, channels, *spatial)`` until ``divisor`` divides each size."""
-        padding: list[int] = []
-        for size in x.shape[2:]:
-            padding = [0, -size % self.divisor] + padding
-        return F.pad(x, padding, mode="replicate")
-
-    def crop(self, field: Tensor, like: Tensor) -> Tensor:
-        """The part of a padded field that lies on the grid of ``like``."""
-        for axis in range(2, like.dim()):
-            field = field.narrow(axis, 0, like.shape[axis])
-        return field
+        return extend(x, self.divisor)
 
     def identity(self, like: Tensor) -> Tensor:
         """The field that moves nothing, ``(B, D, *spatial)`` on the grid of ``like``."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fmirnet_monai.networks.base import PairNetwork
+from fmirnet_monai.networks.base import PairNetwork, crop, extend
 from fmirnet_monai.networks.blocks import ResUNet, ScaleAttention, SpatialAttention
 from fmirnet_monai.spatial import compose, downsample, integrate, upsample_field, warp
 
@@ -115,7 +115,7 @@ class FMIRNet(PairNetwork):
         Returns:
             ``(B, D, *spatial)`` in voxels.
         """
-        return self.crop(self._register(self.pad(x), self.extend(region), inverse=False)[0], x)
+        return crop(self._register(self.pad(x), extend(region, self.divisor), inverse=False)[0], x)
 
     @torch.jit.export
     def forward_with_inverse(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,7 @@ class FMIRNet(PairNetwork):
         if self.integration_steps == 0:
             raise ValueError("only a network with integration_steps > 0 has an inverse, got integration_steps=0.")
         field, backward = self._register(self.pad(x), None, inverse=True)
-        return self.crop(field, x), self.crop(backward, x)
+        return crop(field, x), crop(backward, x)
 
     def _register(self, pair: Tensor, region: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
         """The field and, with ``inverse`` and velocities, its inverse; otherwise something of the same shape."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fmirnet_monai.networks.base import crop, extend
 from fmirnet_monai.networks.fmirnet import FMIRNet
 
 
@@ -33,15 +34,23 @@ class RegionNetwork(nn.Module):
     Args:
         registration: estimates the field.
         segmentation: from the fixed image ``(B, C, *spatial)`` to scores ``(B, 1, *spatial)``, for example MONAI's
-            UNet; it gets sizes that the registration's ``divisor`` divides.
+            UNet.
         margin: voxels by which the region is widened, and over which it fades.
         outside: weight far from the organ, in [0, 1]; 1 gives FMIRNet's own field.
+        divisor: the segmentation gets sizes that are multiples of it, which a UNet's halves need.
 
     Raises:
         ValueError: when an option is out of its range.
     """
 
-    def __init__(self, registration: FMIRNet, segmentation: nn.Module, margin: int = 4, outside: float = 0.0) -> None:
+    def __init__(
+        self,
+        registration: FMIRNet,
+        segmentation: nn.Module,
+        margin: int = 4,
+        outside: float = 0.0,
+        divisor: int = 16,
+    ) -> None:
         super().__init__()
         if margin < 0 or not 0 <= outside <= 1:
             raise ValueError(f"margin must be at least 0 and outside in [0, 1], got {margin} and {outside}.")
@@ -49,6 +58,7 @@ class RegionNetwork(nn.Module):
         self.segmentation = segmentation
         self.margin = margin
         self.outside = outside
+        self.divisor = divisor
 
     def extra_repr(self) -> str:
         """The options that the modules' own lines don't show."""
@@ -61,8 +71,7 @@ class RegionNetwork(nn.Module):
     @torch.jit.export
     def predict(self, pair: Tensor) -> tuple[Tensor, Tensor]:
         """Field and scores of the organ in the fixed image, see :py:class:`RegionPrediction`."""
-        padded = self.registration.pad(pair)  # or the segmentation's halves of odd sizes wouldn't fit their doubles
-        scores = self.registration.crop(self.segmentation(padded[:, pair.shape[1] // 2 :]), pair)
+        scores = crop(self.segmentation(extend(pair[:, pair.shape[1] // 2 :], self.divisor)), pair)
         # detached: the region is learnt from labels alone, or it would grow to wherever the images differ
         return self.registration.forward_in_region(pair, self.region(scores.detach().sigmoid())), scores
 

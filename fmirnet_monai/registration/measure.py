@@ -43,7 +43,7 @@ def image_metrics(image: Tensor, fixed: Tensor) -> dict[str, float]:
 def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
     """Dice, HD95 and ASSD in mm, mean over the labels of the fixed image, and Dice of each as ``dice_ID``.
 
-    A label whose warped mask is empty has Dice 0 and no surface distance.
+    A label whose warped mask is empty has Dice 0 and no surface distance; without any label all are NaN.
 
     Args:
         label: ``(1, *spatial)`` integers on the grid of ``fixed_label``.
@@ -52,6 +52,8 @@ def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
     spacing = [s for s, n in zip(Grid.of(fixed_label).spacing, fixed_label.shape[1:], strict=True) if n > 1]
     tensors = [convert_to_tensor(tensor, track_meta=False).squeeze() for tensor in (label, fixed_label)]
     ids = [int(i) for i in tensors[1].unique() if i != 0]
+    if not ids:
+        return dict.fromkeys(("dice", "hd95", "assd"), math.nan)
     pair = [torch.stack([tensor == i for i in ids]) for tensor in tensors]
     reference = MetaTensor(pair[1], affine=torch.diag(torch.tensor([*spacing, 1.0])))
     dice = compute_dice(pair[0][None], pair[1][None])[0]

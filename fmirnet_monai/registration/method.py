@@ -16,12 +16,11 @@ from fmirnet_monai.bundle import find_bundle, read_inference_config
 from fmirnet_monai.utils import best_device
 
 from .base import percentiles
-from .registrar import MULTIMODAL, Registrar, default_optimizer, minimised, similarity
+from .registrar import MULTIMODAL, THIN, Registrar, default_optimizer, minimised, similarity
 
 BUNDLE_2D = "fmirnet_chaos"
 NO_BUNDLE = "none"  # direct optimisation
 CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
-THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,11 @@ class Method:
         learned = flat and self.similarity not in MULTIMODAL  # the weights compare intensities as they are
         bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
-        return self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+        registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+        if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
+            takes = "slices" if registrar.spatial_dims == 2 else "volumes"
+            raise ValueError(f"slices: {self.slices} does not fit {bundle}, which takes {takes}; leave it out.")
+        return registrar
 
     def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
         """The volume's intensities in [0, 1], and a Registrar of its slices; without a named bundle, optimisation."""
@@ -80,8 +83,10 @@ class Method:
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
         folder = find_bundle(bundle)
         registrar = Registrar.from_bundle(folder, self.refine, settings={"bundle": str(folder), **settings}, **options)
-        if registrar.optimizer is not None and self.similarity != "auto":
-            registrar.optimizer.similarity = minimised(similarity(self.similarity, dims))
+        if self.similarity != "auto":
+            if registrar.optimizer is None:
+                raise ValueError(f"similarity: {self.similarity} is for the refinement; set refine above 0.")
+            registrar.optimizer.similarity = minimised(similarity(self.similarity, registrar.spatial_dims))
         return registrar
 
 

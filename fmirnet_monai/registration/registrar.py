@@ -20,6 +20,7 @@ from fmirnet_monai.spatial import DisplacementField, Grid
 from .base import PairRegistrar, timed
 from .optimise import DenseOptimizer, FieldOptimizer, Similarity, resize, resize_field
 
+THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
 SIMILARITIES = ("auto", "mse", "lncc", "mi", "mind")
 MULTIMODAL = ("mi", "mind")
 
@@ -78,7 +79,7 @@ class Registrar(PairRegistrar):
         network: takes ``(B, 2, *spatial)``, moving image first, and gives the field; None optimises directly.
         optimizer: refines the network's field, or registers by itself; None leaves the prediction as it is.
         spatial_dims: 2 or 3, of the network or of the optimisation. Volumes are registered slice by slice when it
-            is 2, along the axis with the largest spacing.
+            is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
         device: of network and optimisation.
         progress: show a bar while slices are registered.
@@ -126,9 +127,15 @@ class Registrar(PairRegistrar):
             variant: name of a config in the bundle's ``configs/variants``.
             overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
             options: of the constructor, in place of the bundle's.
+
+        Raises:
+            FileNotFoundError: when there is no such bundle, variant or file of weights.
+            ValueError: when the bundle is not one for registration, or the weights belong to another network.
         """
         folder = find_bundle(bundle)
         config = read_inference_config(folder, variant, overrides)
+        if config.get("spatial_size") is None:
+            raise ValueError(f"bundle: {folder} is none for registration, its inference.json has no spatial_size.")
         network = load_network(folder, weights, config)
         size = config.get_parsed_content("spatial_size")
         prepared: dict[str, Any] = {
@@ -144,9 +151,11 @@ class Registrar(PairRegistrar):
         return cls(network, **{**prepared, **options})
 
     def check(self, grid: Grid) -> None:
-        """Raise ValueError when a method for volumes gets a 2-D image."""
+        """Raise ValueError when a method for volumes gets a 2-D image, or a volume of one slice."""
         if self.spatial_dims > grid.dims:
             raise ValueError(f"{self.name} registers volumes, these images are 2-D; choose a 2-D method.")
+        if self.spatial_dims == 3 and min(grid.shape) == 1:
+            raise ValueError(f"{self.name} registers volumes, these have one slice; choose a 2-D method (slices).")
 
     def describe(self, grid: Grid) -> dict[str, Any]:
         """Refinement, working grid, device."""
@@ -161,8 +170,11 @@ class Registrar(PairRegistrar):
         """Axis along which a volume is cut into slices, None where image and method have one dimension."""
         if self.spatial_dims == grid.dims:
             return None
-        single = [axis for axis, size in enumerate(grid.shape) if size == 1]
-        return single[0] if single else 2 - int(np.argmax(grid.spacing[::-1].round(3)))
+        for most in (1, THIN - 1):
+            thin = [axis for axis, size in enumerate(grid.shape) if size <= most]
+            if thin and (most == 1 or len(thin) == 1):
+                return thin[0]
+        return 2 - int(np.argmax(grid.spacing[::-1].round(3)))
 
     def _working_size(self, grid: Grid) -> list[int]:
         axis = self._slice_axis(grid)

@@ -61,7 +61,8 @@ class Registerd(MapTransform):
         """Write the warped images and the field."""
         result = dict(data)
         fixed = result[self.fixed_key]
-        registrar = self.registrar or Registrar(spatial_dims=fixed.dim() - 1)
+        flat = fixed.dim() == 3 or min(fixed.shape[1:]) == 1
+        registrar = self.registrar or Registrar(spatial_dims=2 if flat else 3)
         affine_stage, deformable = registrar.estimate(result[self.moving_key], fixed)
         field = deformable.then_affine(affine_stage)
         affine = torch.from_numpy(field.grid.affine.copy())

@@ -94,8 +94,15 @@ def test_equal_images_have_no_loss(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 10, 20), (1, 1, 20, 10), (1, 1, 16, 16, 10)])
 def test_image_smaller_than_the_window_is_refused_by_name(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="win_size=11") as error:
-        SSIMLoss()(torch.rand(shape), torch.rand(shape))
+        ssim_map(torch.rand(shape), torch.rand(shape))
     assert str(list(shape)) in str(error.value)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 10, 20), (1, 1, 9, 20), (1, 1, 16, 16, 1)])
+def test_loss_of_a_narrow_image_has_the_widest_window_that_fits(shape: tuple[int, ...]) -> None:
+    x, y = torch.rand(shape), torch.rand(shape)
+    width = 9 if min(shape[2:]) > 1 else 1
+    torch.testing.assert_close(SSIMLoss()(x, y), 1 - ssim_map(x, y, win_size=width).mean())
 
 
 def test_images_of_two_shapes_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,6 +145,52 @@ def test_wrong_input_is_named() -> None:
         Registrar(affine="yes")
     with pytest.raises(FileNotFoundError, match="bundle: nothing is no bundle"):
         Registrar.from_bundle("nothing")
+    with pytest.raises(ValueError, match=r"bundle: .*runet_chaos is none for registration"):
+        Registrar.from_bundle("runet_chaos")
+    single = MetaTensor(torch.rand(1, 20, 20, 1))
+    with pytest.raises(ValueError, match="these have one slice; choose a 2-D method"):
+        quick(3).register(single, single)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bundle": "fmirnet_sliver", "slices": True}, "slices: True does not fit fmirnet_sliver, which takes volumes"),
+        ({"bundle": "fmirnet_chaos", "slices": False}, "slices: False does not fit fmirnet_chaos, which takes slices"),
+        ({"bundle": "fmirnet_chaos", "similarity": "mind", "refine": 0}, "similarity: mind is for the refinement"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    volume = MetaTensor(torch.rand(1, 20, 20, 20))
+    with pytest.raises(ValueError, match=message):
+        Method(**options).registrar(volume, volume)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "size"),
+    [
+        ((40, 32, 6), (0.7, 0.7, 0.5), [128, 102]),  # a thin slab, of thin slices: along them, not across
+        ((6, 40, 32), (1.0, 1.0, 1.0), [128, 102]),
+        ((40, 32, 20), (1.0, 1.0, 3.0), [128, 102]),
+        ((40, 12, 14), (1.0, 3.0, 1.0), [128, 45]),  # two thin axes: the spacing decides
+    ],
+)
+def test_volumes_are_cut_across_their_thin_or_widely_spaced_axis(
+    shape: tuple[int, ...], spacing: tuple[float, ...], size: list[int]
+) -> None:
+    registrar = Registrar.from_bundle(BUNDLE)
+    assert registrar.describe(Grid(shape, np.diag([*spacing, 1.0])))["working grid"] == size
+
+
+def test_narrow_image_and_label_that_lies_between_slices() -> None:
+    """Neither stops a registration: the window of SSIM shrinks, and what can't be measured is NaN."""
+    torch.manual_seed(0)
+    image = MetaTensor(torch.rand(1, 80, 6))
+    assert np.isfinite(Registrar(spatial_dims=2).register(image, image.flip(1)).metrics["ncc"])
+    volume = MetaTensor(torch.rand(1, 20, 20, 20))
+    nothing = MetaTensor(torch.zeros(1, 20, 20, 20, dtype=torch.uint8))
+    metrics = quick(3).register(volume, volume.flip(1), nothing, nothing).metrics
+    assert np.isnan(metrics["dice"]) and np.isfinite(metrics["ncc"])
 
 
 def test_registerd_in_a_pipeline() -> None:
@@ -159,6 +206,8 @@ def test_registerd_in_a_pipeline() -> None:
     same_grid = MetaTensor(truth.warp(moving), affine=fixed.affine)
     again = Warpd("c", ddf_key="ddf")({"c": same_grid, "ddf": result["ddf"]})["c"]
     assert again.shape == fixed.shape
+    single = {key: MetaTensor(torch.rand(1, 20, 20, 1)) for key in ("a", "b")}
+    assert Registerd("a", "a", "b")(single)["ddf"].shape == (3, 20, 20, 1)
 
 
 def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from fmirnet_monai.workflow import propagate_file
 
 from .studies import labelled_studies
 
+AUTO = "auto"
+SLICES = [AUTO, "true", "false"]  # a choice, as viewers show it; it comes back whole where nothing was chosen
+
 
 class LabelTask(InferTask):
     """A task that gives a label map of the open image; wrong input is answered with 400 and one line that says why.
@@ -53,7 +56,7 @@ class LabelTask(InferTask):
             output = file.name
         try:
             said = self.label(options, output)
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
             Path(output).unlink(missing_ok=True)
             raise HTTPException(400, " ".join(str(error).split())) from error
         return output, {**said, "latencies": {"total": round(time.time() - begin, 2)}}
@@ -73,7 +76,7 @@ class AnotherImagesLabel(LabelTask):
     """Label of another image of the studies, carried to the open one by registration."""
 
     def __init__(self, datastore: Callable[[], Datastore]) -> None:
-        options = {"moving": "", "affine": "affine", "refine": 30, "similarity": "auto", "slices": False}
+        options = {"moving": "", "affine": "affine", "refine": 30, "similarity": "auto", "slices": SLICES}
         super().__init__(datastore, "Carry the label of another image of the studies to this one", options)
 
     def config(self) -> dict[str, Any]:
@@ -85,11 +88,12 @@ class AnotherImagesLabel(LabelTask):
         source = self._moving(options)
         assert source.label is not None
         moving, moving_label, fixed = read_image(source.image), read_label(source.label), read_image(options["image"])
+        slices = AUTO if options["slices"] == SLICES else options["slices"]
         method = Method(
             affine=options["affine"],
             refine=int(options["refine"]),
             similarity=options["similarity"],
-            slices=bool(options["slices"]),
+            slices=None if slices == AUTO else str(slices).lower() == "true",
         )
         result = method.registrar(moving, fixed).register(moving, fixed, moving_label=moving_label)
         assert result.warped_label is not None
