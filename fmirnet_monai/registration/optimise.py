@@ -104,7 +104,7 @@ class FieldOptimizer(ABC):
         if len(losses) < 2 * self.window:
             return False
         before, now = (sum(part) for part in (losses[-2 * self.window : -self.window], losses[-self.window :]))
-        return now > before * (1 - self.tolerance)
+        return now > before - self.tolerance * abs(before)  # losses such as local NCC are negative
 
 
 class DenseOptimizer(FieldOptimizer):

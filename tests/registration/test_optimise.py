@@ -92,6 +92,14 @@ def test_stops_when_nothing_improves() -> None:
     assert len(calls) == 25 + 2  # and once before and after
 
 
+@pytest.mark.parametrize("level", [1.0, -1.0])
+def test_convergence_is_the_same_for_losses_of_either_sign(level: float) -> None:
+    optimizer = DenseOptimizer(nn.MSELoss(), tolerance=1e-3)
+    assert optimizer.converged([level] * 20) and not optimizer.converged([level] * 19)
+    assert not optimizer.converged([level] * 10 + [level - 0.002] * 10)
+    assert optimizer.converged([level] * 10 + [level - 0.0005] * 10)
+
+
 def test_identical_images_stay_where_they_are() -> None:
     image = texture(40, 36)
     assert DenseOptimizer(nn.MSELoss(), iterations=(10, 10))(image, image).abs().max() == 0
