@@ -210,6 +210,17 @@ def test_wrong_requests_are_answered_and_the_server_lives_on(
     assert requests.get(f"{client.address}/info/").status_code == 200
 
 
+def test_a_bundle_without_weights_is_answered_and_the_server_lives_on(tmp_path: Path) -> None:
+    app, studies = copy_of_app(tmp_path), make_studies(tmp_path)
+    ignore = shutil.ignore_patterns("models", "sample", "runs", "eval")
+    shutil.copytree(BUNDLES / "rfcn_chaos", app / "model" / "rfcn_chaos", ignore=ignore)
+    with server(app, studies.images, studies) as client:
+        assert "rfcn_chaos" not in requests.get(f"{client.address}/info/").json()["models"]
+        answer = client.infer("rfcn_chaos", "phantom_3")
+        assert answer.status_code == 404 and "model: rfcn_chaos has no weights; train it" in answer.json()["detail"]
+        assert client.dice(client.infer("runet_chaos", "phantom_3"), "phantom_3", tmp_path) > 0.5
+
+
 def test_bundles_load_in_the_stock_app(tmp_path: Path) -> None:
     app = tmp_path / "monaibundle"
     shutil.copytree(Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle", app)
