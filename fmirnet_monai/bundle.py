@@ -79,7 +79,7 @@ def load_network(
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
-    folder = find_bundle(bundle_dir)
+    folder = Path(bundle_dir) if Path(bundle_dir).is_dir() else find_bundle(bundle_dir)
     parser = config or read_inference_config(folder)
     path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
