@@ -17,8 +17,10 @@ import fire
 from tqdm import tqdm
 
 from fmirnet_monai import bundle as bundles
-from fmirnet_monai import data, evaluation, export, workflow
-from fmirnet_monai.evaluation import before_and_after, markdown_table
+from fmirnet_monai import data, export, workflow
+from fmirnet_monai import study as studies
+from fmirnet_monai.profile import PREDICTION, TRAINING, Workload, profile_table
+from fmirnet_monai.report import before_and_after, markdown_table
 from fmirnet_monai.utils import process_rank
 
 
@@ -595,10 +597,10 @@ def compare(
         pictures: cases in the figure.
         memory: measure each method's peak memory too, on its first case, which takes some seconds a method.
     """
-    cases = evaluation.Cases(datalist, section, spatial_size, count)
+    cases = studies.Cases(datalist, section, spatial_size, count)
     context = _context(bundle, models_dir, affine, intensity, device)
-    specs = evaluation.parse_methods(methods, tuned)
-    print(evaluation.compare(cases, specs, output_dir, context, title, pictures, memory))
+    specs = studies.parse_methods(methods, tuned)
+    print(studies.compare(cases, specs, output_dir, context, title, pictures, memory))
 
 
 def compare_tune(
@@ -635,10 +637,10 @@ def compare_tune(
         intensity: as in compare.
         device: as in compare.
     """
-    cases = evaluation.Cases(datalist, section, spatial_size, count)
+    cases = studies.Cases(datalist, section, spatial_size, count)
     context = _context(bundle, models_dir, affine, intensity, device)
-    specs = evaluation.parse_methods(methods)
-    print(evaluation.trials_table(evaluation.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
+    specs = studies.parse_methods(methods)
+    print(studies.trials_table(studies.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
 
 
 def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None = None) -> None:
@@ -652,7 +654,7 @@ def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None
         work_dir: folder for prepared data, training runs, cases and figures.
         results_dir: folder that also gets the table as .md, .csv and .json; no images.
     """
-    print(evaluation.run_study(study, source_dir, work_dir, results_dir))
+    print(studies.run_study(study, source_dir, work_dir, results_dir))
 
 
 def profile(
@@ -678,18 +680,15 @@ def profile(
     """
     size = None if spatial_size is None else tuple(spatial_size)
     chosen = str(workflow.Method(device=device).torch_device())
-    work = [
-        evaluation.Workload(bundle, size, batch_size, what, variant, amp, chosen)
-        for what in (evaluation.PREDICTION, evaluation.TRAINING)
-    ]
-    print(evaluation.profile_table(work, repeats), end="")
+    work = [Workload(bundle, size, batch_size, what, variant, amp, chosen) for what in (PREDICTION, TRAINING)]
+    print(profile_table(work, repeats), end="")
 
 
-def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, device: str) -> evaluation.Context:
+def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, device: str) -> studies.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
     chosen = str(workflow.Method(device=device).torch_device())
-    return evaluation.Context(bundle, models_dir, affine, intensity, chosen)
+    return studies.Context(bundle, models_dir, affine, intensity, chosen)
 
 
 OWN = ""  # in a group of commands: what the group's name alone does

@@ -21,6 +21,7 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
+from fmirnet_monai import HOMES
 from fmirnet_monai.bundle import find_bundle, load_network
 from fmirnet_monai.utils import package_version, replacing
 
@@ -151,6 +152,8 @@ def needed_sources(names: Iterable[str]) -> dict[str, Path]:
     pending = list(names)
     while pending:
         parts = pending.pop().split(".")
+        if parts[0] == PACKAGE and len(parts) > 1 and parts[1] in HOMES:  # a name of the package's lazy face
+            parts.insert(1, HOMES[parts[1]])
         for count in range(1, len(parts) + 1 if parts[0] == PACKAGE else 1):
             module = ".".join(parts[:count])
             folder = root.joinpath(*parts[1:count])

@@ -20,10 +20,10 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from fmirnet_monai import data
-from fmirnet_monai.evaluation import write_report
 from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate, relabel
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
+from fmirnet_monai.report import write_report
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import TRANSFORMS, read_transform, write_composite, write_displacement
 from fmirnet_monai.utils import known_suffix, process_rank, write_text

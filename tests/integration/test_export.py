@@ -19,9 +19,9 @@ from commands import BUNDLES, ENVIRONMENT, bundle_words, run
 
 from fmirnet_monai.bundle import load_network
 from fmirnet_monai.data import load_pairs, read_image
-from fmirnet_monai.evaluation.methods import Context
 from fmirnet_monai.export import check_onnx, check_torchscript, export_onnx, needed_sources
 from fmirnet_monai.networks import FMIRNet
+from fmirnet_monai.study.methods import Context
 
 NAME = "fmirnet_chaos"
 # an interpreter that starts with this on its path has no fmirnet_monai, wherever it is installed
@@ -152,7 +152,7 @@ def test_an_export_that_differs_is_refused(unpacked: Path) -> None:
 def test_needed_sources_are_what_importing_loads() -> None:
     found = needed_sources(["fmirnet_monai.losses.JointLoss"])
     assert "fmirnet_monai.losses.joint" in found and "fmirnet_monai.spatial.field" in found
-    assert "fmirnet_monai.cli" not in found and "fmirnet_monai.evaluation" not in found
+    assert "fmirnet_monai.cli" not in found and "fmirnet_monai.study" not in found
     code = "import sys, fmirnet_monai.losses; print(*[m for m in sys.modules if m.startswith('fmirnet_monai')])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) <= set(found)

@@ -16,7 +16,7 @@ from commands import BUNDLES, bundle_run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.data import load_volumes
-from fmirnet_monai.evaluation import run_study
+from fmirnet_monai.study import run_study
 
 JOINT = [BUNDLES / name for name in ("runet_chaos", "rfcn_chaos")]
 RUNET = JOINT[0]

@@ -15,7 +15,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from fmirnet_monai.bundle import publish_weights
 from fmirnet_monai.data import Pairing, write_pairs
 from fmirnet_monai.data.folder import read_folder_case
-from fmirnet_monai.evaluation.training import TrainingJob, train_networks
+from fmirnet_monai.study.training import TrainingJob, train_networks
 
 from .studies import labelled_studies
 

@@ -1,10 +1,9 @@
-"""Comparison, tuning and whole studies on the small generated sample: what they measure, and how they go on."""
+"""Comparison on the small generated sample: what it measures, and how it goes on."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,35 +16,16 @@ from monai.data import MetaTensor
 from scipy.stats import wilcoxon
 
 from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
-from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import LoadedPair, load_pairs
-from fmirnet_monai.evaluation import (
-    Cases,
-    Context,
-    MethodSpec,
-    compare,
-    comparison,
-    parse_methods,
-    run_study,
-    tune,
-    tuning,
-)
-from fmirnet_monai.evaluation import methods as methods_module
-from fmirnet_monai.evaluation.comparison import p_values, resample_pair
-from fmirnet_monai.evaluation.memory import peak_memory
-from fmirnet_monai.evaluation.training import TrainingJob
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.study import Cases, Context, MethodSpec, compare, comparison, parse_methods
+from fmirnet_monai.study.comparison import p_values, resample_pair
 from fmirnet_monai.utils import save_checkpoint
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
 FILES = {"": "image", "_label": "label"}
 METHODS = ["identity", "demons", "fmirnet", "fmirnet+refine"]
-
-
-@pytest.fixture(scope="module")
-def cases(small_sample: Path) -> Cases:
-    return Cases(str(small_sample / "datalist.json"), "test", spatial_size=48, count=6)
 
 
 @pytest.fixture(scope="module")
@@ -162,31 +142,6 @@ def test_cases_of_other_settings_are_not_mixed_in(table: Path, cases: Cases) -> 
         compare(replace(cases, spatial_size=40), parse_methods(["identity"]), table)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "message"),
-    [
-        ("demons", {"sigma": 1}, "unexpected keyword argument 'sigma'"),
-        ("nothing", {}, "no variant 'nothing'"),
-        ("voxelmorph", {}, "needs trained weights"),
-        ("fmirnet", {"step": 0.5}, "no settings"),
-    ],
-)
-def test_wrong_methods_are_named(name: str, settings: dict, message: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        MethodSpec(name, settings=settings).build(Context(), 2)
-
-
-def test_a_row_can_take_another_bundle_without_the_comparisons_overrides(tmp_path: Path) -> None:
-    network = read_inference_config(BUNDLE.parent / "fmirnet_sliver").get_parsed_content("network_def")
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    settings = {"bundle": "fmirnet_sliver", "weights": str(tmp_path / "model.pt")}
-    context = Context(overrides={"network_def#channels": [2, 4], "spatial_size": [16, 16]})
-    registrar = MethodSpec("fmirnet", settings=settings).build(context, 3)
-    assert (registrar.spatial_dims, registrar.spatial_size) == (3, 64)
-    job = MethodSpec("fmirnet", settings=settings).job("d.json", replace(context, models_dir=tmp_path), {"seed": 1})
-    assert job.bundle == "fmirnet_sliver" and job.overrides == {"seed": 1}
-
-
 def test_resampled_pair_keeps_its_place() -> None:
     affine = np.diag([0.5, 0.25, 2.0, 1.0])
     affine[:3, 3] = [10, 20, 30]
@@ -202,51 +157,6 @@ def test_resampled_pair_keeps_its_place() -> None:
     assert abs(float(coarse.fixed_label.float().mean()) - float(label.float().mean())) < 0.1
 
 
-def test_tuning_takes_the_best_trial_and_compare_takes_its_settings(
-    cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    grid = [{"iterations": [i, i, i], "field_sigma": sigma} for i in (1, 20) for sigma in (1.0, 9.0)]
-    monkeypatch.setattr(MethodSpec, "grid", lambda spec: grid if spec.name == "demons" else [])
-    validation = replace(cases, section="validation", count=3)
-    output = tmp_path / "tuned.json"
-    found = tune(validation, parse_methods(["identity", "demons"]), output)
-    assert set(found) == {"demons"} and len(found["demons"]["trials"]) == 4
-    best = max(found["demons"]["trials"], key=lambda trial: trial["dice"])
-    assert found["demons"]["settings"] == best["settings"] == {"iterations": [20, 20, 20], "field_sigma": 1.0}
-    (spec,) = parse_methods(["demons"], output)
-    assert spec.settings == best["settings"]
-    assert spec.build(Context(), 2).iterations == (20, 20, 20)  # type: ignore[attr-defined]
-    monkeypatch.setattr(tuning, "_try", lambda *_: pytest.fail("tried again"))
-    assert tune(validation, parse_methods(["demons"]), output) == found
-    with pytest.raises(ValueError, match="holds a search on other pairs"):
-        tune(cases, parse_methods(["demons"]), output)
-
-
-def allocate(mebibytes: int) -> partial:
-    return partial(np.ones, mebibytes * 2**20, np.uint8)
-
-
-HELD: list[torch.Tensor] = []
-
-
-def small_pieces(mebibytes: int) -> None:
-    """Take and free memory in pieces, below one that is kept: the C library does not return them by itself."""
-    pieces = [torch.ones(2**14) for _ in range(16 * mebibytes)]
-    HELD.append(torch.ones_like(pieces[0]))
-
-
-def pieces_after_warming_up(mebibytes: int) -> partial:
-    small_pieces(mebibytes)
-    return partial(small_pieces, mebibytes)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system doesn't tell a process's peak memory")
-def test_peak_memory_is_that_of_the_work_alone() -> None:
-    assert peak_memory(partial(allocate, 200)) == pytest.approx(200, abs=5)
-    assert peak_memory(partial(allocate, 0)) < 5
-    assert peak_memory(partial(pieces_after_warming_up, 100)) == pytest.approx(100, abs=5)
-
-
 def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "peak_memory", lambda _: 7.0)
     methods, few = parse_methods(["identity"]), replace(cases, count=2)
@@ -256,61 +166,6 @@ def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, mo
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
     monkeypatch.setattr(comparison, "peak_memory", lambda _: pytest.fail("measured again"))
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
-
-
-def test_settings_that_fold_lose() -> None:
-    trials = [
-        {"settings": {"a": 1}, "dice": 0.9, "digital_folding": 2.0, "failed": 0},
-        {"settings": {"a": 2}, "dice": 0.8, "digital_folding": 0.1, "failed": 0},
-        {"settings": {"a": 3}, "dice": 0.95, "digital_folding": 0.0, "failed": 1},
-    ]
-    assert tuning._winner(trials)["settings"] == {"a": 2}
-
-
-def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way with two tiny trainings; a second run trains nothing and gives the same table."""
-    monkeypatch.setattr(methods_module, "LOSS_GRID", {"loss#weights#smoothness": [0.01]})
-    data = {
-        "prepare": [
-            ["prepare", "chaos", "--source_dir", "{source}", "--output_dir", "{work}/d", "--r", "0.3"]
-            + ["--fractions", "0.5,0.25,0.25"]
-        ],
-        "datalist": "d/datalist.json",
-        "cases": {"spatial_size": 48, "count": 4},
-        "context": {"overrides": {"network_def#channels": [2, 4]}},
-        "training": {"max_epochs": 1, "spatial_size": [48, 48]},
-    }
-    study = {
-        "title": "Tiny",
-        "data": "data.json",
-        "tuned": "tuned.json",
-        "tuning": {"methods": ["fmirnet"], "count": 2},
-        "methods": [{"name": "fmirnet", "label": "ours"}, {"name": "identity"}],
-    }
-    (tmp_path / "data.json").write_text(json.dumps(data))
-    (tmp_path / "study.json").write_text(json.dumps(study))
-    arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
-    text = run_study(*arguments)
-    assert "| ours | 4 |" in text and "Peak memory (MiB)" in text and "loss#weights#smoothness" in text
-    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == [
-        "study.csv",
-        "study.json",
-        "study.md",
-        "tuned_tuning.md",
-    ]
-    weights = torch.load(tmp_path / "work" / "models" / "fmirnet_0.01" / "model.pt", weights_only=True)
-    assert min(tensor.shape[0] for tensor in weights.values()) == 2
-    monkeypatch.setattr(TrainingJob, "command", lambda *_: pytest.fail("trained again"))
-    assert run_study(*arguments) == text
-
-
-def test_wrong_study_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such file: .*none\.json"):
-        run_study(tmp_path / "none.json", tmp_path, tmp_path)
-    (tmp_path / "data.json").write_text("{}")
-    (tmp_path / "bad.json").write_text('{"data": "data.json", "titel": "x"}')
-    with pytest.raises(ValueError, match=r"bad\.json is no study: .*titel"):
-        run_study(tmp_path / "bad.json", tmp_path, tmp_path)
 
 
 @pytest.fixture(scope="module")

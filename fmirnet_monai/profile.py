@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fmirnet_monai.bundle import find_bundle, variant_file
 from fmirnet_monai.losses import RegistrationLoss
-
-from .memory import peak_memory
+from fmirnet_monai.memory import peak_memory
 
 PREDICTION, TRAINING = "prediction", "training step"
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmirnet_monai.evaluation import markdown_table, summarise, write_tables
-from fmirnet_monai.evaluation.table import COLUMNS
+from fmirnet_monai.report import markdown_table, summarise, write_tables
+from fmirnet_monai.report.table import COLUMNS
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from fmirnet_monai.evaluation import propagation, run_study
-from fmirnet_monai.evaluation.propagation import PropagationMethod, every_kth, overlap_between, sparse_label
 from fmirnet_monai.registration import Annotation
+from fmirnet_monai.study import propagation, run_study
+from fmirnet_monai.study.propagation import PropagationMethod, every_kth, overlap_between, sparse_label
 
 
 def cone() -> MetaTensor:

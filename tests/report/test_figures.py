@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmirnet_monai.evaluation import draw_pairs
+from fmirnet_monai.report import draw_pairs
 
 SHAPES = pytest.mark.parametrize("shape", [(24, 18), (24, 18, 7)], ids=["2-D", "3-D"])
 GRID = 5  # column of the grid

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from fmirnet_monai.cli import main
-from fmirnet_monai.evaluation import TRAINING, Workload
-from fmirnet_monai.evaluation.profile import profile
+from fmirnet_monai.profile import TRAINING, Workload, profile
 
 
 def test_a_training_step_takes_about_three_times_a_predictions_operations() -> None:

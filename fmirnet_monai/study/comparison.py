@@ -23,16 +23,16 @@ from tqdm import tqdm
 
 from fmirnet_monai import __version__
 from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
+from fmirnet_monai.memory import peak_memory
 from fmirnet_monai.registration import PairRegistrar
 from fmirnet_monai.registration.measure import field_metrics, map_metrics
 from fmirnet_monai.registration.optimise import resize
+from fmirnet_monai.report.figures import draw_comparison
+from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.utils import package_version, write_text
 
-from .figures import draw_comparison
-from .memory import peak_memory
 from .methods import Context, MethodSpec
-from .table import COLUMNS, column, dice_heads, markdown_table, summarise
 
 logger = logging.getLogger(__name__)
 SUBJECTS = " & "  # between the two of a pair

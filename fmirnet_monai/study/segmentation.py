@@ -12,10 +12,10 @@ import pandas as pd
 from monai.transforms import LoadImage
 
 from fmirnet_monai.data import load_volumes
+from fmirnet_monai.report.figures import draw_segmentations
+from fmirnet_monai.report.table import dice_heads, markdown_table, summarise
 from fmirnet_monai.utils import package_version, write_text
 
-from .figures import draw_segmentations
-from .table import dice_heads, markdown_table, summarise
 from .training import TrainingJob, evaluate_networks, train_networks
 
 
