@@ -35,6 +35,7 @@ def prepare_chaos(
     split: str = "subject",
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
     min_label_area: float = 500.0,
     partners: int | None = None,
     volumes: bool = False,
@@ -51,12 +52,15 @@ def prepare_chaos(
         split: subject keeps a subject in one section; pair draws pairs at random, as the paper does.
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
     """
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.find_chaos_cases(source_dir, modality)
+    named = _sections(sections, [data.chaos_subject(case, modality) for case in cases])
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named)
     read = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
     print(data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
 
@@ -77,6 +81,7 @@ def prepare_folder(
     split: str = "subject",
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
     min_label_area: float = 500.0,
     partners: int | None = None,
     volumes: bool = False,
@@ -101,6 +106,8 @@ def prepare_folder(
         split: subject keeps a subject in one section; pair draws pairs at random, as the paper does.
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
@@ -109,8 +116,9 @@ def prepare_folder(
         raise ValueError("give either --source_dir or --table.")
     if percentiles is not None and (intensity_scale, intensity_offset) != (1.0, 0.0):
         raise ValueError("give either --percentiles or --intensity_scale and --intensity_offset.")
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners)
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
+    named = _sections(sections, [case.subject for case in cases])
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named)
     read = (
         data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles) for c in _progress(cases)
     )
@@ -132,6 +140,7 @@ def prepare_pairs(
     split: str = "subject",
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
     min_label_area: float = 500.0,
 ) -> None:
     """Write a datalist of pairs that you name, as end-diastole and end-systole of each patient.
@@ -154,15 +163,20 @@ def prepare_pairs(
         split: subject keeps a subject in one section; pair draws pairs at random.
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
-    pairing = data.Pairing(spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area)
     patterns = {"moving": moving, "fixed": fixed, "moving_label": moving_label, "fixed_label": fixed_label}
     patterns |= {"moving_points": moving_points, "fixed_points": fixed_points}
     given = {key: pattern for key, pattern in patterns.items() if pattern}
     pairs = data.read_pair_table(table) if table else data.match_pairs(source_dir or "", given)
+    named = _sections(sections, [pair["subject"] for pair in pairs])
+    pairing = data.Pairing(
+        spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area, sections=named
+    )
     print(data.write_named_pairs(_progress(pairs), output_dir, pairing, Path(table or source_dir or "").name))
 
 
@@ -173,6 +187,7 @@ def prepare_echonet(
     split: str = "subject",
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each clip, and a datalist of pairs, from EchoNet-Dynamic or EchoNet-LVH.
 
@@ -186,9 +201,12 @@ def prepare_echonet(
         split: subject keeps a subject in one section; pair draws pairs at random.
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
     """
     cases, remarks = data.find_echonet_cases(source_dir)
-    pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
+    named = _sections(sections, [case.subject for case in cases])
+    pairing = data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
     written = data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet", labelled)
     _report_left_out(*written, remarks)
@@ -202,6 +220,7 @@ def prepare_camus(
     split: str = "subject",
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each patient and view, and a datalist of pairs, from CAMUS as downloaded.
 
@@ -214,9 +233,12 @@ def prepare_camus(
         split: subject keeps a subject in one section; pair draws pairs at random.
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
     """
     cases, remarks = data.find_camus_cases(source_dir, views)
-    pairing = data.Pairing(split=split, fractions=fractions, seed=seed)
+    named = _sections(sections, [case.subject for case in cases])
+    pairing = data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
     written = data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS", labelled)
     _report_left_out(*written, remarks)
@@ -228,6 +250,7 @@ def prepare_sliver(
     output_dir: str,
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
+    sections: str | None = None,
     partners: int | None = None,
 ) -> None:
     """Write the scans of SLIVER07 as downloaded, and a datalist of ordered pairs of different subjects (3-D).
@@ -239,11 +262,15 @@ def prepare_sliver(
         output_dir: folder to write.
         fractions: shares of the subjects in training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
+        sections: which subjects each section has, in place of fractions and seed: the name of a data set that this
+            package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         partners: pair each volume with so many others of its section; default all.
     """
-    pairing = data.Pairing(3, fractions=fractions, seed=seed, partners=partners)
+    cases = data.find_sliver_cases(source_dir)
+    named = _sections(sections, [case.subject for case in cases])
+    pairing = data.Pairing(3, fractions=fractions, seed=seed, partners=partners, sections=named)
     left_out: list[str] = []
-    read = data.read_each(data.read_folder_case, _progress(data.find_sliver_cases(source_dir)), left_out)
+    read = data.read_each(data.read_folder_case, _progress(cases), left_out)
     datalist = data.write_pairs((volume for _, volume in read), output_dir, pairing, name="SLIVER07", left_out=left_out)
     _report_left_out(datalist, left_out)
 
@@ -692,6 +719,7 @@ def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, d
 
 
 OWN = ""  # in a group of commands: what the group's name alone does
+DRAWN = ("split", "fractions", "seed")  # what draws sections at random, where --sections does not name them
 COMMANDS: dict[str, Any] = {
     "register": register,
     "propagate": propagate,
@@ -728,6 +756,18 @@ def _print_values(values: Mapping[str, float]) -> None:
 
 def _progress(cases: Sequence[Any], unit: str = "volume") -> Any:
     return tqdm(cases, desc="preparing", unit=unit)
+
+
+def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | None:
+    """The section of each subject by --sections; on stderr, which subjects it names are not in the data."""
+    if source is None:
+        return None
+    sections = data.read_sections(source)
+    data.require_sections(dict.fromkeys(subjects), sections)
+    if absent := [subject for subject in sections if subject not in subjects]:
+        first = f"{len(absent)} of {len(sections)} subjects of {source} are not in the data, the first {absent[0]}."
+        print(f"sections: {first}", file=sys.stderr)
+    return sections
 
 
 def _report_left_out(datalist: Path, left_out: Sequence[str], remarks: Sequence[str] = ()) -> None:
@@ -800,6 +840,8 @@ def _check_options(command: Any, rest: Sequence[str]) -> None:
         elif not takes_value:
             raise ValueError(f"unexpected word {word!r}; options are given as --name value.")
         takes_value = option is not None and "=" not in word
+    if "sections" in given and (drawn := [f"--{name}" for name in DRAWN if name in given]):
+        raise ValueError(f"give either --sections, which says where each subject stands, or {' and '.join(drawn)}.")
     if missing := [f"--{name}" for name, p in parameters.items() if p.default is p.empty and name not in given]:
         raise ValueError(f"missing {' and '.join(missing)}; see --help.")
 

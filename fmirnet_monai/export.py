@@ -181,7 +181,8 @@ def _carry_sources(folder: Path) -> None:
     configs = sorted((folder / "configs").rglob("*.json"))
     names = {name for file in configs for name in re.findall(rf"{PACKAGE}(?:\.\w+)+", file.read_text())}
     sources = needed_sources(names)
-    for file in sources.values():
+    read = {data for file in sources.values() for data in file.parent.glob("*.json")}  # by the modules beside them
+    for file in [*sources.values(), *sorted(read)]:
         target = folder / SCRIPTS / file.relative_to(Path(__file__).parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_renamed(file.read_text()))

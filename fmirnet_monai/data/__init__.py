@@ -1,8 +1,9 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
-from .chaos import find_chaos_cases, read_chaos_case
+from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
 from .datalist import (
     PATH_KEYS,
+    check_sections,
     common_folder,
     has_labels,
     load_pairs,
@@ -18,12 +19,13 @@ from .folder import find_folder_cases, read_case_table, read_folder_case
 from .images import WRITTEN_IMAGES, check_label_inside, read_image, read_label, write_image
 from .named import match_pairs, read_pair_table, write_named_pairs
 from .pair import LoadedPair, read_pair
-from .pairing import Pairing, slice_groups, split_pairs
+from .pairing import Pairing, require_sections, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .points import Points, check_points_inside, read_points, write_points
 from .prepare import read_each, write_pairs
 from .sample import ensure_sample
 from .sliver import find_sliver_cases, write_sliver_layout
+from .subjects import read_sections
 from .volume import Volume, check_finite
 
 __all__ = [
@@ -33,9 +35,11 @@ __all__ = [
     "Pairing",
     "Points",
     "Volume",
+    "chaos_subject",
     "check_finite",
     "check_label_inside",
     "check_points_inside",
+    "check_sections",
     "common_folder",
     "download_chaos",
     "ensure_sample",
@@ -63,6 +67,8 @@ __all__ = [
     "read_pair",
     "read_pair_table",
     "read_points",
+    "read_sections",
+    "require_sections",
     "saving_root",
     "slice_groups",
     "split_pairs",

@@ -102,13 +102,19 @@ def read_chaos_case(case_dir: str | Path, modality: str = "CT", label_id: int | 
     if len(slices) == 1:
         lps[:3, 2] = np.cross(row, column) * float(first.get("SliceThickness", 1))
     lps[:3, 3] = positions[order[0]]
-    number = case.name if sequence == "CT" else case.parent.name
     return Volume(
-        subject=f"chaos_{modality.lower()}_{number}",
+        subject=chaos_subject(case, modality),
         image=image.astype(np.float32),
         affine=np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps,
         label=None if masks is None else keep_label(masks[..., order], label_id, case / "Ground"),
     )
+
+
+def chaos_subject(case_dir: str | Path, modality: str = "CT") -> str:
+    """Name of a case's subject, such as ``chaos_ct_3``."""
+    case = Path(case_dir)
+    number = case.name if _sequence(modality)[0] == "CT" else case.parent.name
+    return f"chaos_{modality.lower()}_{number}"
 
 
 def _sequence(modality: str) -> tuple[str, str]:

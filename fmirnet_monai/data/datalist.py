@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ from fmirnet_monai.utils import write_text
 
 from .pairing import SECTIONS, Pair
 
-PATH_KEYS = ("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points")
+PATH_KEYS = (
+    *("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points"),
+    *("moving_mask", "fixed_mask"),
+)
 VOLUMES, VOLUME_KEYS = "volumes", ("image", "label")
 
 
@@ -32,8 +35,8 @@ def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> l
     pairs = read_datalist(path).get(section)
     if not pairs:
         raise ValueError(
-            f"{path}: the section {section!r} is empty; prepare more subjects, or give the section a larger share "
-            "with --fractions."
+            f"{path}: the section {section!r} is empty; prepare more subjects, or give the section more of them with "
+            "--fractions or --sections."
         )
     located = []
     for pair in pairs:
@@ -90,14 +93,13 @@ def load_slices(datalist: str | Path, section: str, annotated_only: bool = False
     return list(items.values())
 
 
-def load_volumes(datalist: str | Path, section: str, labelled: bool = True, must_hold: bool = True) -> list[Pair]:
+def load_volumes(datalist: str | Path, section: str, labelled: bool = True) -> list[Pair]:
     """Whole volumes of a section, which ``prepare`` writes with ``--volumes``.
 
     Args:
         datalist: JSON file with the entry ``volumes``, sections of items ``{"image", "label"?, "subject"}``.
         section: ``"training"``, ``"validation"`` or ``"test"``.
         labelled: each must have a label.
-        must_hold: the section must not be empty.
 
     Returns:
         the items with absolute paths.
@@ -108,7 +110,7 @@ def load_volumes(datalist: str | Path, section: str, labelled: bool = True, must
     """
     path = Path(datalist).absolute()
     volumes = read_datalist(path).get(VOLUMES, {}).get(section, [])
-    if not volumes and must_hold:
+    if not volumes:
         raise ValueError(f"{path}: has no volumes in the section {section!r}; prepare the data with --volumes.")
     located = []
     for volume in volumes:
@@ -150,7 +152,21 @@ def read_datalist(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_datalist(path: Path, sections: dict[str, list[Pair]], **properties: Any) -> None:
+def check_sections(datalist: str | Path, sections: Mapping[str, str]) -> None:
+    """Raise ValueError when a subject of a datalist stands in another section than in ``sections``."""
+    path = Path(datalist)
+    content = read_datalist(path)
+    for section in SECTIONS:
+        for pair in content.get(section, []):
+            for subject in _subjects(pair):
+                if sections.get(subject) != section:
+                    raise ValueError(
+                        f"{path}: subject {subject} is in {section!r} here and in {sections.get(subject, 'none')!r} "
+                        f"of the list of sections; remove {path.parent} to prepare it again."
+                    )
+
+
+def write_datalist(path: Path, sections: dict[str, list[Pair]], /, **properties: Any) -> None:
     """Write a datalist whole or not at all; ``properties`` stand before the sections."""
     counts = {f"num_{section}": len(sections[section]) for section in SECTIONS}
     write_text(path, json.dumps({**properties, **counts, **sections}, indent=1) + "\n")
@@ -184,12 +200,11 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
         content = read_datalist(path)
         for section in SECTIONS:
             for pair in content.get(section, []):
-                names = pair.get("subject", [])
-                for subject in names if isinstance(names, list) else [names]:
-                    if section_of.setdefault(str(subject), section) != section:
+                for subject in _subjects(pair):
+                    if section_of.setdefault(subject, section) != section:
                         raise ValueError(
-                            f"{path}: subject {subject} is in {section!r} here and in {section_of[str(subject)]!r} "
-                            "elsewhere; prepare all with --split subject and the same --seed."
+                            f"{path}: subject {subject} is in {section!r} here and in {section_of[subject]!r} "
+                            "elsewhere; prepare all with one --sections, or with --split subject and the same --seed."
                         )
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
@@ -203,6 +218,12 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
     extra = {VOLUMES: volumes} if any(volumes.values()) else {}
     write_datalist(target, sections, name="merged", sources=sources, **extra)
     return target
+
+
+def _subjects(pair: Pair) -> list[str]:
+    """Names of the subjects of a pair, one or both."""
+    names = pair.get("subject", [])
+    return [str(name) for name in (names if isinstance(names, list) else [names])]
 
 
 def _located(item: Pair, keys: Sequence[str], datalist: Path, must_exist: bool = True) -> Pair:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -282,7 +282,7 @@ def write_echo_pairs(
     Args:
         cases: see :py:func:`find_echonet_cases` and :py:func:`find_camus_cases`.
         output_dir: folder to write; must not hold a datalist yet.
-        pairing: ``split``, ``fractions`` and ``seed`` count here.
+        pairing: what divides the subjects counts here.
         name: of the data, noted in the datalist.
         labelled: leave out cases without a label of both frames: pairs of one datalist are measured alike.
 
@@ -308,7 +308,7 @@ def write_echo_pairs(
         pairs.append(pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject))
     if not pairs:
         raise ValueError(f"none of the {len(left_out)} cases can be read, the first: {left_out[0]}")
-    write_datalist(datalist, split_pairs(pairs, pairing), name=name, left_out=left_out, **asdict(pairing))
+    write_datalist(datalist, split_pairs(pairs, pairing), name=name, left_out=left_out, **pairing.properties())
     return datalist, left_out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +85,7 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
     Args:
         pairs: as of :py:func:`match_pairs`.
         output_dir: folder to write; must not hold a datalist yet.
-        pairing: ``spatial_dims``, ``split``, ``fractions``, ``seed`` and ``min_label_area`` count here.
+        pairing: ``spatial_dims``, ``min_label_area`` and what divides the subjects count here.
         name: of the data, noted in the datalist.
 
     Returns:
@@ -107,7 +106,7 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
             written += _slice_pair(pair, folder, pairing.min_label_area, met[pair["subject"]])
     if not written:
         raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
-    write_datalist(datalist, split_pairs(written, pairing), name=name, **asdict(pairing))
+    write_datalist(datalist, split_pairs(written, pairing), name=name, **pairing.properties())
     return datalist
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import permutations
 from typing import Any
 
@@ -25,6 +25,7 @@ class Pairing:
         seed: of the split.
         min_label_area: slices with less labelled area, in mm², are left out where a volume has a label; 2-D only.
         partners: each volume is the moving image of so many pairs in its section, None for all; 3-D only.
+        sections: section of each subject, see :py:func:`read_sections`; then ``fractions`` and ``seed`` don't count.
     """
 
     spatial_dims: int = 2
@@ -34,14 +35,24 @@ class Pairing:
     seed: int = 0
     min_label_area: float = 500.0
     partners: int | None = None
+    sections: Mapping[str, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims}.")
         if self.partners is not None and self.partners < 1:
             raise ValueError(f"partners must be at least 1, got {self.partners}.")
+        if self.sections is not None and self.split != "subject":
+            raise ValueError(f'sections: are of subjects, so split must be "subject", got {self.split!r}.')
+        if wrong := set((self.sections or {}).values()) - set(SECTIONS):
+            raise ValueError(f"sections: each must be one of {', '.join(SECTIONS)}, got {sorted(wrong)}.")
         slice_groups(1, self.r)
         split_pairs([], self)
+
+    def properties(self) -> dict[str, Any]:
+        """The fields as a datalist notes them; of those that divide the subjects only the ones that did."""
+        unused = ("sections",) if self.sections is None else ("split", "fractions", "seed")
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
@@ -107,21 +118,30 @@ def assign_sections(items: Sequence[Any], fractions: Sequence[float], seed: int)
     return {items[int(i)]: str(section) for i, section in zip(shuffled, sections, strict=True)}
 
 
+def require_sections(subjects: Collection[str], sections: Mapping[str, str]) -> None:
+    """Raise ValueError when one of the subjects has no section."""
+    if missing := [subject for subject in subjects if subject not in sections]:
+        raise ValueError(
+            f"sections: {len(missing)} of {len(subjects)} subjects of the data have none, the first {missing[0]}; name "
+            "them in a JSON file of your own, or let sections be drawn by fractions."
+        )
+
+
 def split_pairs(pairs: Sequence[Pair], pairing: Pairing) -> dict[str, list[Pair]]:
     """Divide pairs into the sections of a datalist.
 
-    ``split="subject"`` keeps each subject in one section and drops pairs across sections; ``"pair"`` draws pairs at
-    random, as the FMIRNet paper does, so that slices of one subject stand on both sides.
+    ``split="subject"`` keeps each subject in one section, drawn at random or given, and drops pairs across sections;
+    ``"pair"`` draws pairs at random, as the FMIRNet paper does, so that slices of one subject stand on both sides.
 
     Args:
         pairs: items whose ``"subject"`` is a name, or a list of the names of both subjects.
-        pairing: its ``split``, ``fractions`` and ``seed`` count here.
+        pairing: its ``split``, ``fractions``, ``seed`` and ``sections`` count here.
 
     Returns:
         ``{"training": […], "validation": […], "test": […]}`` in the given order of pairs.
 
     Raises:
-        ValueError: for another split, or fractions that don't sum to 1.
+        ValueError: for another split, fractions that don't sum to 1, or a subject that ``sections`` does not name.
     """
     split, fractions, seed = pairing.split, pairing.fractions, pairing.seed
     if split not in ("subject", "pair"):
@@ -129,11 +149,13 @@ def split_pairs(pairs: Sequence[Pair], pairing: Pairing) -> dict[str, list[Pair]
     result: dict[str, list[Pair]] = {section: [] for section in SECTIONS}
     names = [set(np.atleast_1d(pair["subject"]).tolist()) for pair in pairs]
     if split == "pair":
-        section_of = assign_sections(range(len(pairs)), fractions, seed)
+        drawn = assign_sections(range(len(pairs)), fractions, seed)
         for i, pair in enumerate(pairs):
-            result[section_of[i]].append(pair)
+            result[drawn[i]].append(pair)
         return result
-    section_of = assign_sections(sorted(set().union(*names)), fractions, seed)
+    members = sorted(set().union(*names))
+    section_of = assign_sections(members, fractions, seed) if pairing.sections is None else pairing.sections
+    require_sections(members, section_of)
     for pair, subjects in zip(pairs, names, strict=True):
         sections = {section_of[name] for name in subjects}
         if len(sections) == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,13 +75,13 @@ def write_pairs(
     if not any(sections.values()):
         raise ValueError(
             f"no pair is left of {len(items)} volumes with {pairing}: every pair crosses two sections; add volumes, or "
-            "change --fractions or --split."
+            "change --fractions, --split or --sections."
         )
     if keep_volumes:
         subjects = {name: dict.fromkeys(pair["subject"] for pair in part) for name, part in sections.items()}
         whole = {name: [{**items[s], "subject": s} for s in members] for name, members in subjects.items()}
         properties[VOLUMES] = whole
-    write_datalist(datalist, sections, **properties, **asdict(pairing))
+    write_datalist(datalist, sections, **properties, **pairing.properties())
     return datalist
 
 

@@ -159,12 +159,12 @@ def compare_propagation(
     rows: list[dict[str, Any]] = []
     specs = json.loads(settings.read_text()) if settings.is_file() else {}
     if cases.is_file():
-        rows += [
-            {str(k): v for k, v in row.items()} for row in pd.read_csv(cases, dtype={"subject": str}).to_dict("records")
-        ]
+        wanted = {(volume["set"], volume["subject"]) for volume in volumes}
+        stored = pd.read_csv(cases, dtype={"subject": str}).to_dict("records")
+        rows += [{str(k): v for k, v in row.items()} for row in stored if (row["set"], row["subject"]) in wanted]
     for spec in methods:
-        stored = json.loads(json.dumps(asdict(spec)))
-        if specs.setdefault(spec.row, stored) != stored:
+        asked = json.loads(json.dumps(asdict(spec)))
+        if specs.setdefault(spec.row, asked) != asked:
             raise ValueError(f"{cases}: holds cases of {spec.row} with other settings; remove {folder}.")
     write_text(settings, json.dumps(specs, indent=1) + "\n")
     done = {(row["method"], row["set"], row["subject"], row["every"]) for row in rows}

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fmirnet_monai.data import load_volumes
-from fmirnet_monai.data.pairing import SECTIONS
+from fmirnet_monai.data import check_sections, load_volumes, read_sections
 from fmirnet_monai.utils import write_text
 
 from .comparison import Cases, compare
@@ -40,7 +39,7 @@ class Study(ABC):
         methods: rows of the table.
         prepare: commands of this package that write the data, as lists of words; ``{source}`` stands for the folder of
             the raw data sets, ``{work}`` for that of the results. One whose ``--output_dir`` (or ``--output``) exists
-            is left out.
+            is left out, but its subjects must stand in the sections that ``--sections`` names.
     """
 
     file: Path
@@ -143,7 +142,7 @@ class PropagationStudy(Study):
 
     Attributes:
         volumes: sets of the table: ``set`` (its name), ``datalist`` with volumes, below the working folder, and the
-            ``subjects`` to take, by default all of its ``section``.
+            ``section`` of it to take.
         every: numbers k: every k-th slice is annotated.
     """
 
@@ -154,11 +153,8 @@ class PropagationStudy(Study):
         """Compare, see :py:meth:`Study.make`."""
         chosen = []
         for group in self.volumes:
-            sections = [group["section"]] if "section" in group else SECTIONS
-            for section in sections:
-                for volume in load_volumes(work / group["datalist"], section, must_hold=False):
-                    if volume["subject"] in group.get("subjects", [volume["subject"]]):
-                        chosen.append({**volume, "set": group["set"]})
+            volumes = load_volumes(work / group["datalist"], group["section"])
+            chosen += [{**volume, "set": group["set"]} for volume in volumes]
         methods = [PropagationMethod(**row) for row in self.methods]
         return compare_propagation(chosen, methods, self.folder(work), self.every, self.title)
 
@@ -237,6 +233,9 @@ def _prepare(study: Study, source: Path, work: Path) -> None:
         command = [word.format(source=source, work=work) for word in words]
         target = Path(command[max(command.index(o) for o in ("--output_dir", "--output") if o in command) + 1])
         if (target / "datalist.json").is_file() or target.is_file():
+            if "--sections" in command:
+                sections = read_sections(command[command.index("--sections") + 1])
+                check_sections(target / "datalist.json", sections)
             continue
         logger.info("fmirnet_monai %s", " ".join(command))
         done = subprocess.run(

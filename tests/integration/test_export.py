@@ -55,6 +55,7 @@ def unpacked(archive: Path) -> Path:
 
 def test_archive_is_whole_and_names_no_machine(archive: Path, unpacked: Path) -> None:
     assert archive.stat().st_size < 25e6
+    assert (unpacked / "scripts" / "data" / "subjects.json").is_file()  # what a module reads is carried with it
     for line in (unpacked / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((unpacked / name).read_bytes()).hexdigest() == digest

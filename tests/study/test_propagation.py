@@ -82,11 +82,11 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
         "title": "Tiny",
         "prepare": [
             ["prepare", "chaos", "--source_dir", "{source}", "--output_dir", "{work}/d", "--volumes"]
-            + ["--fractions", "0.5,0.25,0.25"]
+            + ["--sections", str(tmp_path / "sections.json")]
         ],
         "volumes": [
             {"set": "one", "datalist": "d/datalist.json", "section": "test"},
-            {"set": "two", "datalist": "d/datalist.json", "subjects": ["chaos_ct_1", "chaos_ct_2"]},
+            {"set": "two", "datalist": "d/datalist.json", "section": "training"},
         ],
         "every": [4],
         "methods": [
@@ -94,6 +94,8 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
             {"name": "interpolation"},
         ],
     }
+    one, *two = [f"chaos_ct_{number}" for number in (4, 1, 2)]
+    (tmp_path / "sections.json").write_text(json.dumps({"training": two, "validation": ["chaos_ct_3"], "test": [one]}))
     (tmp_path / "study.json").write_text(json.dumps(study))
     arguments = (tmp_path / "study.json", raw_phantom, tmp_path / "work", tmp_path / "results")
     text = run_study(*arguments)
@@ -103,7 +105,13 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
     assert set(json.loads((tmp_path / "results" / "study.json").read_text())["dice"]) == {"ours", "interpolation"}
     monkeypatch.setattr(propagation, "propagate", lambda *_, **__: pytest.fail("run again"))
     assert run_study(*arguments) == text
+    study["volumes"] = study["volumes"][:1]
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    assert "two:" not in run_study(*arguments)  # cases of volumes that are no longer asked for
     study["methods"][0]["settings"]["refine"] = 1
     (tmp_path / "study.json").write_text(json.dumps(study))
     with pytest.raises(ValueError, match="holds cases of ours with other settings"):
+        run_study(*arguments)
+    (tmp_path / "sections.json").write_text(json.dumps({"training": [one, *two, "chaos_ct_3"]}))
+    with pytest.raises(ValueError, match="subject chaos_ct_3 is in 'validation' here and in 'training' of"):
         run_study(*arguments)
