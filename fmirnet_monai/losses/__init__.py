@@ -1,19 +1,37 @@
-"""Losses: similarity of two images, penalties on a field, and the weighted sum of named terms."""
+"""Losses: similarity of two images, penalties on a field, and the weighted sum of named terms.
+
+A similarity of two images is called ``loss(prediction, target, mask=None)``, images ``(B, C, *spatial)`` and the mask
+``(B, 1, *spatial)`` with weights in [0, 1] or bool. Its value is then a weighted mean over the valid voxels, and what
+stands in either image where the mask is 0 has no influence on it or on its gradient.
+"""
 
 from .joint import JointLoss
+from .lncc import LocalNCCLoss, local_ncc_map
+from .masked import MSELoss, compare, masked_mean
 from .mind import MINDSSCLoss
+from .mutual_information import MutualInformationLoss
 from .region import RegionLoss
 from .registration import RegistrationLoss
 from .regularization import FoldingLoss, SmoothnessLoss
-from .ssim import SSIMLoss, ssim_map
+from .similarities import MULTIMODAL, SIMILARITIES
+from .ssim import SSIMLoss, ssim_map, window_centres
 
 __all__ = [
+    "MULTIMODAL",
+    "SIMILARITIES",
     "FoldingLoss",
     "JointLoss",
+    "LocalNCCLoss",
     "MINDSSCLoss",
+    "MSELoss",
+    "MutualInformationLoss",
     "RegionLoss",
     "RegistrationLoss",
     "SSIMLoss",
     "SmoothnessLoss",
+    "compare",
+    "local_ncc_map",
+    "masked_mean",
     "ssim_map",
+    "window_centres",
 ]

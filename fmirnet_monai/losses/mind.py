@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .masked import SMALLEST, as_weights, masked_mean, only_valid
+
 
 class MINDSSCLoss(nn.Module):
     """Mean squared difference of self-similarity contexts, which do not depend on what intensities mean.
@@ -36,11 +38,71 @@ class MINDSSCLoss(nn.Module):
         """What the module's own line doesn't show."""
         return f"radius={self.radius}, dilation={self.dilation}"
 
-    def descriptor(self, image: Tensor) -> Tensor:
-        """Self-similarity contexts in (0, 1] of ``(B, C, *spatial)``, as ``(B, C x comparisons, *spatial)``."""
-        dims, size = image.dim() - 2, image.shape[2:]
-        pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
-        edge = self.dilation
+    def descriptor(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Self-similarity contexts in (0, 1].
+
+        Args:
+            image: ``(B, C, *spatial)``.
+            mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool; only pairs of valid voxels count in a patch. None for
+                valid everywhere.
+
+        Returns:
+            ``(B, C x comparisons, *spatial)``; 1 for a comparison of patches without a valid pair.
+
+        Raises:
+            ValueError: when the mask has another shape.
+        """
+        if mask is None:
+            distance = torch.stack([self._patch_mean((a - b) ** 2) for a, b in self._compared(image)], dim=2)
+            distance = distance - distance.amin(2, keepdim=True)
+            variance = distance.mean(2, keepdim=True)
+            usual = variance.mean(tuple(range(2, variance.dim())), keepdim=True)
+            return _similarity(distance, variance, usual).flatten(1, 2)
+        weights = as_weights(mask, image)
+        return self._masked_descriptor(image, weights, self._patch_weights(weights)).flatten(1, 2)
+
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How unlike two images are.
+
+        Args:
+            prediction: ``(B, C, *spatial)``.
+            target: same shape.
+            mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool of where both images are valid; None for everywhere.
+
+        Returns:
+            scalar in [0, 1): the mean over the valid voxels and, of their comparisons, those that have a valid pair.
+
+        Raises:
+            ValueError: when the mask has another shape.
+        """
+        if mask is None:
+            return F.mse_loss(self.descriptor(prediction), self.descriptor(target))
+        weights = as_weights(mask, prediction)
+        patches = self._patch_weights(weights)
+        first, second = (self._masked_descriptor(image, weights, patches) for image in (prediction, target))
+        return masked_mean((first - second).square(), weights.unsqueeze(2) * (patches > SMALLEST))
+
+    def _masked_descriptor(self, image: Tensor, weights: Tensor, patches: Tensor) -> Tensor:
+        """``(B, C, comparisons, *spatial)`` of valid voxels, given the weights of the patches."""
+        pairs = zip(self._compared(only_valid(image, weights)), self._compared(weights), strict=True)
+        squares = [self._patch_mean((a - b) ** 2 * weight_a * weight_b) for (a, b), (weight_a, weight_b) in pairs]
+        distance = torch.stack(squares, dim=2) / patches.clamp(min=SMALLEST)
+        there = patches > SMALLEST
+        nearest = torch.where(there, distance, torch.inf).amin(2, keepdim=True)
+        distance = torch.where(there, distance - nearest, 0.0)
+        variance = distance.sum(2, keepdim=True) / there.sum(2, keepdim=True).clamp(min=1)
+        voxels = weights.unsqueeze(2) * there.any(2, keepdim=True)
+        axes = tuple(range(2, variance.dim()))
+        usual = (voxels * variance).sum(axes, keepdim=True) / voxels.sum(axes, keepdim=True).clamp(min=SMALLEST)
+        return _similarity(distance, variance, usual)
+
+    def _patch_weights(self, weights: Tensor) -> Tensor:
+        """Mean weight of the pairs of each comparison, ``(B, 1, comparisons, *spatial)``."""
+        return torch.stack([self._patch_mean(a * b) for a, b in self._compared(weights)], dim=2)
+
+    def _compared(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The image at the two neighbours of each voxel, for each two along different axes."""
+        dims, edge = image.dim() - 2, self.dilation
         padded = F.pad(image, [edge] * (2 * dims), mode="replicate")
         neighbours = []
         for axis in range(dims):
@@ -48,20 +110,17 @@ class MINDSSCLoss(nn.Module):
                 shifted = padded
                 for other in range(dims):
                     begin = edge + (sign * edge if other == axis else 0)
-                    shifted = shifted.narrow(other + 2, begin, size[other])
+                    shifted = shifted.narrow(other + 2, begin, image.shape[other + 2])
                 neighbours.append((axis, shifted))
-        distances = []
-        for (first_axis, first), (second_axis, second) in combinations(neighbours, 2):
-            if first_axis != second_axis:
-                squares = F.pad((first - second) ** 2, [self.radius] * (2 * dims), mode="replicate")
-                distances.append(pool(squares, 2 * self.radius + 1, stride=1))
-        distance = torch.stack(distances, dim=2)
-        distance = distance - distance.amin(2, keepdim=True)
-        variance = distance.mean(2, keepdim=True)
-        usual = variance.mean(tuple(range(2, variance.dim())), keepdim=True)
-        variance = torch.minimum(torch.maximum(variance, 1e-3 * usual), 1e3 * usual)
-        return torch.exp(-distance / variance.clamp(min=torch.finfo(image.dtype).tiny)).flatten(1, 2)
+        return [(first, second) for (a, first), (b, second) in combinations(neighbours, 2) if a != b]
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Scalar in [0, 1) for two images ``(B, C, *spatial)``."""
-        return F.mse_loss(self.descriptor(prediction), self.descriptor(target))
+    def _patch_mean(self, image: Tensor) -> Tensor:
+        dims = image.dim() - 2
+        pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
+        return pool(F.pad(image, [self.radius] * (2 * dims), mode="replicate"), 2 * self.radius + 1, stride=1)
+
+
+def _similarity(distance: Tensor, variance: Tensor, usual: Tensor) -> Tensor:
+    """Of distances from the nearest, relative to their mean, which is kept near that of the whole image."""
+    variance = torch.minimum(torch.maximum(variance, 1e-3 * usual), 1e3 * usual)
+    return torch.exp(-distance / variance.clamp(min=torch.finfo(distance.dtype).tiny))

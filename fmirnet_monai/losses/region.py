@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from fmirnet_monai.networks.region import RegionPrediction, widen
 from fmirnet_monai.spatial import warp
 
+from .masked import excess
 from .registration import RegistrationLoss
 from .weighted import WeightedLoss
 
@@ -64,14 +64,11 @@ class RegionLoss(WeightedLoss):
         ddf = prediction.ddf.float()
         organ = (label > 0 if self.organ is None else label == self.organ).float()
         inside = widen(organ, self.margin)
-        # outside, the fixed image itself: zeros in both would be an edge of the region that always fits
-        blended = fixed + inside * (warp(moving, ddf) - fixed)
-        with torch.no_grad():
-            perfect = self.registration.dissimilarity(fixed, fixed)
         terms = {
             "registration": self.registration(ddf, pair),
-            # per voxel of the region, so that a small organ counts as much as a large one
-            "inside": (self.registration.dissimilarity(blended, fixed) - perfect) / inside.mean().clamp(min=1e-3),
+            # per voxel of the region, so that a small organ counts as much as a large one; and not by the mask that
+            # the terms know themselves, since windows that end at the organ's edge would not see what aligns it
+            "inside": excess(self.registration.dissimilarity, warp(moving, ddf), fixed, inside, least=1e-3)[0],
             "region": self.region(prediction.scores.float(), organ),
         }
         return self.total(terms, ddf)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.spatial import warp
 
+from .masked import compare
 from .weighted import WeightedLoss, full_precision
 
 
@@ -55,10 +56,24 @@ class RegistrationLoss(WeightedLoss):
             terms |= {name: term(ddf) for name, term in self.regularization.items() if self.counts(name)}
             return self.total(terms, ddf)
 
-    def dissimilarity(self, warped: Tensor, fixed: Tensor) -> Tensor:
-        """The similarity terms alone, of two images ``(B, C, *spatial)``: what an optimizer of the field minimises."""
-        with full_precision(warped):
-            return self.total(self._similarities(warped.float(), fixed.float()), fixed)
+    def dissimilarity(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The similarity terms alone: what an optimizer of the field minimises.
 
-    def _similarities(self, warped: Tensor, fixed: Tensor) -> dict[str, Tensor]:
-        return {name: term(warped, fixed) for name, term in self.similarity.items() if self.counts(name)}
+        Args:
+            warped: ``(B, C, *spatial)``.
+            fixed: same shape.
+            mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool of where both images are valid, a constant; None for
+                everywhere. How a term takes it is told at :py:func:`fmirnet_monai.losses.compare`.
+
+        Returns:
+            scalar, 0 for an empty mask.
+
+        Raises:
+            ValueError: when the mask has another shape.
+        """
+        with full_precision(warped):
+            return self.total(self._similarities(warped.float(), fixed.float(), mask), fixed)
+
+    def _similarities(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        terms = {name: term for name, term in self.similarity.items() if self.counts(name)}
+        return {name: compare(term, warped, fixed, mask) for name, term in terms.items()}

@@ -8,8 +8,17 @@ from monai.utils import LossReduction
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
+from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
-def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0, win_size: int = 11, kernel_sigma: float = 1.5) -> Tensor:
+
+def ssim_map(
+    x: Tensor,
+    y: Tensor,
+    data_range: float = 1.0,
+    win_size: int = 11,
+    kernel_sigma: float = 1.5,
+    mask: Tensor | None = None,
+) -> Tensor:
     """Local SSIM under a Gaussian window, as :py:class:`monai.metrics.SSIMMetric` defines it (no padding).
 
     The window is applied axis by axis, which takes ``D * win_size`` multiplications a voxel where MONAI's dense
@@ -21,9 +30,11 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0, win_size: int = 11, 
         data_range: range of the intensities, 1 for images in [0, 1].
         win_size: odd width of the window in voxels.
         kernel_sigma: standard deviation of the window in voxels.
+        mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool; only valid voxels of a window count. None for valid
+            everywhere.
 
     Returns:
-        ``(B, C, *(spatial - win_size + 1))``, at most 1.
+        ``(B, C, *(spatial - win_size + 1))``, at most 1; without meaning, but finite, where no voxel is valid.
 
     Raises:
         ValueError: when the shapes differ, the window's width is even, or an axis is shorter than the window.
@@ -39,17 +50,36 @@ def ssim_map(x: Tensor, y: Tensor, data_range: float = 1.0, win_size: int = 11, 
     window = torch.exp(-0.5 * (offsets / kernel_sigma) ** 2)
     window = window / window.sum()
 
-    dims = x.dim() - 2
-    convolve = F.conv2d if dims == 2 else F.conv3d
-    moments = torch.stack([x, y, x * x, y * y, x * y])
-    smooth = moments.flatten(0, 2).unsqueeze(1)
-    for axis in range(dims):
-        smooth = convolve(smooth, window.reshape([-1 if a == axis else 1 for a in range(-2, dims)]))
-    mu_x, mu_y, xx, yy, xy = smooth.reshape(*moments.shape[:3], *smooth.shape[2:])
+    if mask is None:
+        smooth = _smooth(torch.stack([x, y, x * x, y * y, x * y]), window)
+    else:
+        weights = as_weights(mask, x)
+        x, y = only_valid(x, weights), only_valid(y, weights)
+        weighted_x, weighted_y = weights * x, weights * y
+        smooth = _smooth(torch.stack([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y]), window)
+        smooth = smooth / _smooth(weights[None], window).clamp(min=SMALLEST)
+    mu_x, mu_y, xx, yy, xy = smooth
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     var_x, var_y, cov = xx - mu_x**2, yy - mu_y**2, xy - mu_x * mu_y
     return (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1) * (2 * cov + c2) / (var_x + var_y + c2)
+
+
+def _smooth(moments: Tensor, window: Tensor) -> Tensor:
+    """Weighted sums ``(moments, B, C, *centres)`` of ``(moments, B, C, *spatial)`` under a window that fits."""
+    dims = moments.dim() - 3
+    convolve = F.conv2d if dims == 2 else F.conv3d
+    smooth = moments.flatten(0, 2).unsqueeze(1)
+    for axis in range(dims):
+        smooth = convolve(smooth, window.reshape([-1 if a == axis else 1 for a in range(-2, dims)]))
+    return smooth.reshape(*moments.shape[:3], *smooth.shape[2:])
+
+
+def window_centres(tensor: Tensor, win_size: int = 11) -> Tensor:
+    """The voxels of ``(B, C, *spatial)`` around which a window of odd width lies inside the image."""
+    for axis in range(2, tensor.dim()):
+        tensor = tensor.narrow(axis, win_size // 2, tensor.shape[axis] - win_size + 1)
+    return tensor
 
 
 class SSIMLoss(_Loss):
@@ -59,7 +89,8 @@ class SSIMLoss(_Loss):
         data_range: range of the intensities.
         win_size: odd width of the window in voxels; images that are narrower get the widest that fits.
         kernel_sigma: standard deviation of the window in voxels.
-        reduction: ``"mean"``, ``"sum"`` (over the batch) or ``"none"``.
+        reduction: ``"mean"``, ``"sum"`` (over the batch) or ``"none"``. With a mask the mean is that over all valid
+            voxels of the batch.
     """
 
     def __init__(
@@ -74,12 +105,31 @@ class SSIMLoss(_Loss):
         self.win_size = win_size
         self.kernel_sigma = kernel_sigma
 
-    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Two images ``(B, C, *spatial)`` to a scalar in [0, 2], or ``(B, 1)`` with ``reduction="none"``."""
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """How unlike two images are.
+
+        Args:
+            prediction: ``(B, C, *spatial)``.
+            target: same shape.
+            mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool; None for valid everywhere. A window counts with the
+                weight of its centre, and only where it lies inside the image.
+
+        Returns:
+            scalar in [0, 2], or ``(B, 1)`` with ``reduction="none"``; 0 where the mask leaves no centre.
+
+        Raises:
+            ValueError: when the shapes differ.
+        """
         shortest = min(prediction.shape[2:])
         win_size = min(self.win_size, shortest - 1 + shortest % 2)
-        ssim = ssim_map(prediction, target, self.data_range, win_size, self.kernel_sigma)
-        loss = 1.0 - ssim.flatten(1).mean(1, keepdim=True)
+        ssim = ssim_map(prediction, target, self.data_range, win_size, self.kernel_sigma, mask)
+        if mask is None:
+            loss = 1.0 - ssim.flatten(1).mean(1, keepdim=True)
+        else:
+            centres = window_centres(as_weights(mask, prediction), win_size)
+            if self.reduction == LossReduction.MEAN.value:
+                return masked_mean(1.0 - ssim, centres)
+            loss = masked_mean(1.0 - ssim, centres, each=True)[:, None]
         if self.reduction == LossReduction.MEAN.value:
             return loss.mean()
         return loss.sum() if self.reduction == LossReduction.SUM.value else loss

@@ -25,7 +25,7 @@ class WeightedLoss(nn.Module):
 
     Attributes:
         weights: of each term.
-        values: the unweighted value of each term of the last call.
+        values: the unweighted value of each term of the last call; reading them waits for the device.
 
     Raises:
         ValueError: when ``weights`` names another term.
@@ -36,11 +36,16 @@ class WeightedLoss(nn.Module):
         if unknown := set(weights or {}) - set(defaults):
             raise ValueError(f"weights names no term: {sorted(unknown)}; the terms are {sorted(defaults)}.")
         self.weights = {name: float(value) for name, value in {**defaults, **(weights or {})}.items()}
-        self.values: dict[str, float] = {}
+        self._values: dict[str, Tensor] = {}
 
     def extra_repr(self) -> str:
         """The weights, which the terms' own lines don't show."""
         return f"weights={self.weights}"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The unweighted value of each term of the last call, which are fetched from the device here and not there."""
+        return {name: float(value) for name, value in self._values.items()}
 
     def counts(self, name: str) -> bool:
         """Whether a term has to be computed."""
@@ -48,5 +53,5 @@ class WeightedLoss(nn.Module):
 
     def total(self, terms: Mapping[str, Tensor], like: Tensor) -> Tensor:
         """Weighted sum of the terms' values, scalar, of ``like``'s type and device; keeps them in ``values``."""
-        self.values = {name: float(value.detach()) for name, value in terms.items()}
+        self._values = {name: value.detach() for name, value in terms.items()}
         return sum((self.weights[name] * value for name, value in terms.items()), like.new_zeros(()))

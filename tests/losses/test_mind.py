@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
@@ -51,6 +53,55 @@ def test_descriptor_of_one_voxel_by_hand() -> None:
     expected -= expected.min()
     found = MINDSSCLoss(radius=1, dilation=1).descriptor(a[None, None])[0, :, 4, 4]
     torch.testing.assert_close(found, torch.exp(-expected / expected.mean()), rtol=1e-4, atol=1e-5)
+
+
+def numpys_contexts(a: NDArray, weights: NDArray) -> tuple[NDArray, NDArray]:
+    """Masked descriptor of a 2-D image for radius and dilation 1, and the mean weight of each comparison's pairs."""
+
+    def neighbours(values: NDArray) -> tuple[NDArray, ...]:
+        padded = np.pad(values, 1, mode="edge")
+        return padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+
+    def patch_mean(values: NDArray) -> NDArray:
+        return sliding_window_view(np.pad(values, 1, mode="edge"), (3, 3)).mean((2, 3))
+
+    pairs = [(0, 2), (0, 3), (1, 2), (1, 3)]  # up and down with left and right
+    at, weight = neighbours(np.where(weights > 0, a, 0)), neighbours(weights)
+    patches = np.stack([patch_mean(weight[i] * weight[j]) for i, j in pairs])
+    distances = np.stack([patch_mean(weight[i] * weight[j] * (at[i] - at[j]) ** 2) for i, j in pairs])
+    with np.errstate(invalid="ignore"):
+        distances = np.ma.masked_invalid(distances / patches)
+    distances = distances - distances.min(0)
+    variance = distances.mean(0)
+    usual = np.ma.average(variance, weights=weights)
+    return np.ma.exp(-distances / np.ma.clip(variance, 1e-3 * usual, 1e3 * usual)).filled(1.0), patches
+
+
+def test_masked_loss_equals_numpy() -> None:
+    """Half of each image is faint, so that the usual variance counts, and in holes some patches have no valid pair."""
+    x, y = (image(22, 20, seed=seed)[0, 0].double() for seed in (0, 1))
+    x[:, 10:], y[:, 10:] = 0.01 * x[:, 10:], 0.01 * y[:, 10:]
+    weights = torch.rand(22, 20).double().clamp(min=0.1)
+    weights[2:8, 3:9] = weights[12:18, 11:17] = 0
+    weights[4, 5] = weights[14, 13] = 1
+    (a, patches), (b, _) = (numpys_contexts(i.numpy(), weights.numpy()) for i in (x, y))
+    there = patches > 0
+    assert 0 < there[:, weights > 0].mean() < 1  # some comparisons of valid voxels are left out
+    loss, mask = MINDSSCLoss(radius=1, dilation=1), weights[None, None]
+    np.testing.assert_allclose(loss.descriptor(x[None, None], mask)[0], a, rtol=1e-6)
+    expected = np.average((a - b) ** 2, weights=weights.numpy() * there)
+    assert float(loss(x[None, None], y[None, None], mask)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(30, 26), (20, 19, 18)])
+def test_masked_descriptor_is_that_of_the_crop_where_its_patches_lie_inside(shape: tuple[int, ...]) -> None:
+    a = image(*shape)
+    box = (..., *[slice(2, 16)] * len(shape))
+    mask = torch.zeros_like(a)
+    mask[box] = 1
+    inside = (..., *[slice(4, -4)] * len(shape))  # radius and dilation are 2
+    masked, cropped = MINDSSCLoss().descriptor(a, mask)[box], MINDSSCLoss().descriptor(a[box])
+    torch.testing.assert_close(masked[inside], cropped[inside], rtol=1e-4, atol=1e-5)
 
 
 def test_flat_images_have_a_finite_gradient() -> None:

@@ -122,3 +122,12 @@ def test_unknown_weight_is_named() -> None:
 def test_name_in_both_groups_is_refused() -> None:
     with pytest.raises(ValueError, match="'same'"):
         RegistrationLoss({"same": nn.MSELoss()}, {"same": SmoothnessLoss()})
+
+
+def test_dissimilarity_under_a_mask_is_the_weighted_sum_of_the_terms_over_it() -> None:
+    warped, fixed, mask = torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18), torch.rand(2, 1, 16, 18) > 0.4
+    loss = RegistrationLoss({"l1": nn.L1Loss(), "ssim": SSIMLoss(), "off": Refuses()}, weights={"ssim": 0.1, "off": 0})
+    value = loss.dissimilarity(warped, fixed, mask)
+    expected = {"l1": (warped - fixed).abs()[mask].mean().item(), "ssim": SSIMLoss()(warped, fixed, mask).item()}
+    assert value.item() == pytest.approx(expected["l1"] + 0.1 * expected["ssim"])
+    assert loss.values == pytest.approx(expected)

@@ -13,7 +13,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmirnet_monai.losses import SSIMLoss, ssim_map
+from fmirnet_monai.losses import SSIMLoss, ssim_map, window_centres
 
 SHAPES = [(2, 1, 16, 21), (3, 2, 11, 30), (1, 1, 14, 12, 17), (2, 3, 11, 13, 11)]
 
@@ -83,6 +83,46 @@ def test_gradient_equals_monai(shape: tuple[int, ...]) -> None:
 
     expected = gradient(monai.losses.SSIMLoss(len(shape) - 2))
     torch.testing.assert_close(gradient(SSIMLoss()), expected, atol=1e-5 * expected.abs().max().item(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_masked_loss_equals_dense_windows_of_valid_voxels_in_double_precision(shape: tuple[int, ...]) -> None:
+    x, y = image_pair(shape)
+    dims = len(shape) - 2
+    weights = torch.rand(shape[0], 1, *shape[2:]) * (torch.rand(shape[0], 1, *shape[2:]) > 0.5)
+    profile = np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2)
+    a, b, w = (
+        np.lib.stride_tricks.sliding_window_view(
+            t.expand(shape).double().numpy(), [7] * dims, tuple(range(2, 2 + dims))
+        )
+        for t in (x, y, weights)
+    )
+    local = w * reduce(np.multiply.outer, [profile] * dims)
+    local = local / local.sum(tuple(range(-dims, 0)), keepdims=True)
+    mean_a, mean_b, aa, bb, ab = (
+        (local * moment).sum(tuple(range(-dims, 0))) for moment in (a, b, a * a, b * b, a * b)
+    )
+    luminance = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+    ssim = luminance * (2 * (ab - mean_a * mean_b) + 9e-4) / (aa - mean_a**2 + bb - mean_b**2 + 9e-4)
+    centres = w[(..., *[3] * dims)]
+    np.testing.assert_allclose(ssim_map(x, y, win_size=7, mask=weights), ssim, atol=1e-4)
+    loss = SSIMLoss(win_size=7)(x, y, weights)
+    assert float(loss) == pytest.approx(1 - np.average(ssim, weights=centres), abs=1e-6)
+    each = [1 - np.average(s, weights=c) for s, c in zip(ssim, centres, strict=True)]
+    np.testing.assert_allclose(SSIMLoss(win_size=7, reduction="none")(x, y, weights)[:, 0], each, atol=1e-6)
+    assert float(SSIMLoss(win_size=7, reduction="sum")(x, y, weights)) == pytest.approx(sum(each), abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 30, 33), (1, 2, 19, 20, 18)])
+def test_masking_a_box_equals_cropping_it_where_the_window_fits(shape: tuple[int, ...]) -> None:
+    x, y = image_pair(shape)
+    dims = len(shape) - 2
+    box, centres = (..., *[slice(2, 14)] * dims), (..., *[slice(5, 11)] * dims)
+    mask = torch.zeros(shape[0], 1, *shape[2:])
+    mask[box] = 1
+    of_voxels = torch.full(shape, torch.nan)
+    window_centres(of_voxels, 7).copy_(ssim_map(x, y, win_size=7, mask=mask))
+    torch.testing.assert_close(of_voxels[centres], ssim_map(x[box], y[box], win_size=7), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -12,9 +12,12 @@ from skimage.metrics import normalized_mutual_information, structural_similarity
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
+from fmirnet_monai.losses import SSIMLoss
 from fmirnet_monai.metrics import NCCMetric, NMIMetric, SSIMMetric
+from fmirnet_monai.metrics.similarity import MaskedMetric
 
 SIZES = [(24, 31), (14, 17, 13)]
+METRICS = pytest.mark.parametrize("metric", [SSIMMetric(), NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)
 
 
 def image_pair(size: tuple[int, ...], cases: int = 1, channels: int = 1) -> tuple[Tensor, Tensor]:
@@ -128,7 +131,7 @@ def test_nmi_of_constant_images() -> None:
     assert NMIMetric()(flat, flat).isnan().all()
 
 
-@pytest.mark.parametrize("metric", [SSIMMetric(), NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)
+@METRICS
 def test_metrics_are_symmetric_and_one_for_the_same_image(metric: monai.metrics.RegressionMetric) -> None:
     x, y = image_pair((24, 31), cases=2)
     torch.testing.assert_close(metric(x, y), metric(y, x))
@@ -136,7 +139,7 @@ def test_metrics_are_symmetric_and_one_for_the_same_image(metric: monai.metrics.
     assert (metric(x, y) < 0.95).all()
 
 
-@pytest.mark.parametrize("metric", [SSIMMetric(), NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)
+@METRICS
 def test_aggregate_is_the_mean_over_cases_of_batches_and_lists(metric: monai.metrics.RegressionMetric) -> None:
     x, y = image_pair((16, 13), cases=3)
     single = torch.cat([metric(a, b) for a, b in zip(x.split(1), y.split(1), strict=True)])
@@ -150,7 +153,72 @@ def test_aggregate_is_the_mean_over_cases_of_batches_and_lists(metric: monai.met
     torch.testing.assert_close(metric.aggregate().item(), single[0].item())
 
 
-@pytest.mark.parametrize("metric", [SSIMMetric(), NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("size", SIZES)
+def test_ncc_under_weights_is_numpys_weighted_correlation(size: tuple[int, ...]) -> None:
+    x, y = image_pair(size, cases=2, channels=2)
+    weights = torch.rand(2, 1, *size) * (torch.rand(2, 1, *size) > 0.5)
+    expected = []
+    for a, b, w in zip(x, y, weights.expand_as(x), strict=True):
+        covariance = np.cov(a.ravel(), b.ravel(), aweights=w.ravel())
+        expected.append(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+    np.testing.assert_allclose(NCCMetric()(x, y, mask=weights)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ssim_under_a_mask_is_that_of_the_loss(size: tuple[int, ...]) -> None:
+    (x, y), mask = image_pair(size, cases=2, channels=2), torch.rand(2, 1, *size) * (torch.rand(2, 1, *size) > 0.5)
+    expected = 1 - SSIMLoss(reduction="none")(x, y, mask)
+    torch.testing.assert_close(SSIMMetric()(x, y, mask=mask), expected)
+    assert (SSIMMetric()(x, y) - expected).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("metric", [NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("size", SIZES)
+def test_masking_a_box_equals_cropping_it(size: tuple[int, ...], metric: MaskedMetric) -> None:
+    x, y = image_pair(size, cases=2)
+    box = (..., *[slice(2, -3)] * len(size))
+    mask = torch.zeros(2, 1, *size)
+    mask[box] = 1
+    torch.testing.assert_close(metric(x, y, mask=mask), metric(x[box], y[box]))
+
+
+@METRICS
+def test_what_stands_at_invalid_voxels_has_no_influence(metric: MaskedMetric) -> None:
+    (x, y), mask = image_pair((24, 31), cases=2), torch.rand(2, 1, 24, 31) > 0.5
+    expected = metric(x, y, mask=mask)
+    for junk in (torch.nan, torch.inf, 1e20):
+        torch.testing.assert_close(metric(x.where(mask, junk), y.where(mask, -junk), mask=mask), expected)
+
+
+@METRICS
+def test_a_mask_of_ones_changes_nothing(metric: MaskedMetric) -> None:
+    x, y = image_pair((24, 31), cases=2, channels=2)
+    for ones in (torch.ones(2, 1, 24, 31), torch.ones(2, 1, 24, 31, dtype=torch.bool)):
+        torch.testing.assert_close(metric(x, y, mask=ones), metric(x, y), rtol=0, atol=1e-6)
+
+
+@METRICS
+def test_a_case_without_valid_voxels_is_nan_and_left_out(metric: MaskedMetric) -> None:
+    x, y = image_pair((24, 31), cases=2)
+    mask = torch.ones(2, 1, 24, 31)
+    mask[0] = 0
+    metric.reset()
+    values = metric(x, y, mask=mask)
+    assert values.shape == (2, 1) and values[0].isnan() and values[1].isfinite()
+    assert metric.aggregate().item() == values[1].item()
+    metric.reset()
+
+
+@METRICS
+def test_lists_have_their_own_masks(metric: MaskedMetric) -> None:
+    x, y = image_pair((24, 31), cases=2)
+    masks = torch.rand(2, 1, 24, 31) > 0.5
+    torch.testing.assert_close(metric(list(x), list(y), mask=list(masks)), metric(x, y, mask=masks))
+    with pytest.raises(ValueError, match=r"mask must have the shape \[1, 1, 24, 31\].*got \[1, 1, 24, 30\]"):
+        metric(list(x), list(y), mask=[mask[..., :30] for mask in masks])
+
+
+@METRICS
 def test_images_of_two_shapes_are_refused(metric: monai.metrics.RegressionMetric) -> None:
     with pytest.raises(ValueError, match="shape"):
         metric(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 17))

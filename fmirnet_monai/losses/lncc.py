@@ -1,0 +1,132 @@
+"""Local normalised cross-correlation with windows of valid voxels only: MONAI's values in a fifth of the time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .masked import SMALLEST, as_weights, masked_mean, only_valid
+
+
+class _BoxSum(torch.autograd.Function):
+    """Sum over a window of odd width around each voxel, over what of it lies inside the image.
+
+    Axis by axis and in place; nothing is kept for the gradient, whose map is the same sum. Running sums would lose the
+    precision that differences of moments need, and convolutions have less than single precision on some devices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, width: int) -> Tensor:
+        ctx.width = width
+        for axis in range(2, image.dim()):
+            size = image.shape[axis]
+            summed = image.clone()
+            for offset in range(1, min(width // 2, size - 1) + 1):
+                rest = size - offset
+                summed.narrow(axis, offset, rest).add_(image.narrow(axis, 0, rest))
+                summed.narrow(axis, 0, rest).add_(image.narrow(axis, offset, rest))
+            image = summed
+        return image
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _BoxSum.apply(gradients[0], ctx.width), None
+
+
+def local_ncc_map(
+    x: Tensor,
+    y: Tensor,
+    kernel_size: int = 9,
+    mask: Tensor | None = None,
+    smooth_nr: float = 0.0,
+    smooth_dr: float = 1e-5,
+) -> Tensor:
+    """Squared correlation of two images in a window around each voxel.
+
+    Only voxels inside the image and the mask count, weighted by it. Where the window lies inside both, the value is
+    that of :py:class:`monai.losses.LocalNormalizedCrossCorrelationLoss`, which takes zeros to stand outside the image;
+    except where the images are so flat that their variance drowns in rounding: there MONAI's may be in the hundreds.
+
+    Args:
+        x: ``(B, C, *spatial)``, 2-D or 3-D.
+        y: same shape.
+        kernel_size: odd width of the window in voxels.
+        mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool; None for valid everywhere.
+        smooth_nr: added to the numerator.
+        smooth_dr: least sum of squared deviations over a window.
+
+    Returns:
+        ``(B, C, *spatial)`` from 0 to 1 (up to rounding).
+
+    Raises:
+        ValueError: when the shapes differ or the window's width is even.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"both images must have one shape, got {list(x.shape)} and {list(y.shape)}.")
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+    precision = torch.promote_types(x.dtype, torch.float32)
+    x, y = x.to(precision), y.to(precision)
+
+    def box(image: Tensor) -> Tensor:
+        return _BoxSum.apply(image, kernel_size)
+
+    if mask is None:
+        x, y = x - _mean(x), y - _mean(y)
+        weighted_x, weighted_y, count = x, y, box(x.new_ones(1, 1, *x.shape[2:]))
+    else:
+        weights = as_weights(mask, x)
+        x, y = (only_valid(image - _mean(only_valid(image, weights), weights), weights) for image in (x, y))
+        weighted_x, weighted_y, count = weights * x, weights * y, box(weights).clamp(min=SMALLEST)
+    sum_x, sum_y = box(weighted_x), box(weighted_y)
+    mean_x, mean_y = sum_x / count, sum_y / count
+    covariance = box(weighted_x * y) - mean_x * sum_y
+    variance_x = _variance(box(weighted_x * x), mean_x * sum_x, smooth_dr)
+    variance_y = _variance(box(weighted_y * y), mean_y * sum_y, smooth_dr)
+    return (covariance.square() + smooth_nr) / (variance_x * variance_y)
+
+
+def _mean(image: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Of each item and channel; subtracted for precision only, so that no gradient goes through it."""
+    image, axes = image.detach(), list(range(2, image.dim()))
+    if weights is None:
+        return image.mean(axes, keepdim=True)
+    return (image * weights).sum(axes, keepdim=True) / weights.sum(axes, keepdim=True).clamp(min=SMALLEST)
+
+
+def _variance(squares: Tensor, of_mean: Tensor, least: float) -> Tensor:
+    """Difference of two moments, at least what their rounding leaves of it."""
+    rounding = 8 * torch.finfo(squares.dtype).eps
+    return torch.maximum(squares - of_mean, (rounding * squares.detach()).clamp(min=least))
+
+
+class LocalNCCLoss(nn.Module):
+    """Minus the mean of the squared local correlation, see :py:func:`local_ncc_map`.
+
+    Args:
+        kernel_size: odd width of the window in voxels.
+        smooth_nr: added to the numerator.
+        smooth_dr: least sum of squared deviations over a window.
+
+    Raises:
+        ValueError: when the window's width is even.
+    """
+
+    def __init__(self, kernel_size: int = 9, smooth_nr: float = 0.0, smooth_dr: float = 1e-5) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}.")
+        self.kernel_size = kernel_size
+        self.smooth_nr = smooth_nr
+        self.smooth_dr = smooth_dr
+
+    def extra_repr(self) -> str:
+        """What the module's own line doesn't show."""
+        return f"kernel_size={self.kernel_size}, smooth_nr={self.smooth_nr}, smooth_dr={self.smooth_dr}"
+
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Two images ``(B, C, *spatial)`` and weights ``(B, 1, *spatial)`` in [0, 1] or bool to a scalar in [-1, 0]."""
+        ncc = local_ncc_map(prediction, target, self.kernel_size, mask, self.smooth_nr, self.smooth_dr)
+        return -(ncc.mean() if mask is None else masked_mean(ncc, mask))
