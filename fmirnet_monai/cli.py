@@ -21,6 +21,7 @@ from fmirnet_monai import data, export, workflow
 from fmirnet_monai import study as studies
 from fmirnet_monai.profile import PREDICTION, TRAINING, Workload, profile_table
 from fmirnet_monai.report import before_and_after, markdown_table
+from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import process_rank
 
 
@@ -362,6 +363,8 @@ def register(
     fixed_label: str | None = None,
     moving_points: str | None = None,
     fixed_points: str | None = None,
+    moving_mask: str | None = None,
+    fixed_mask: str | None = None,
     datalist: str | None = None,
     section: str = "test",
     skip_existing: bool = False,
@@ -371,15 +374,21 @@ def register(
     slices: bool | None = None,
     intensity: str = "auto",
     similarity: str = "auto",
+    optimizer: str = "dense",
+    fill: float | None = None,
+    antialias: bool = False,
+    inverse: bool = True,
+    metrics: bool = True,
     device: str = "auto",
     report: bool = True,
 ) -> None:
     """Register a moving to a fixed image, or all pairs of a datalist.
 
-    Writes warped.nii.gz, displacement.nii.gz (ITK form: mm, LPS, on the fixed image's grid),
-    inverse_displacement.nii.gz (on the moving image's grid), metrics.json, report.html and, where there is one,
-    warped_label.nii.gz, warped_points.csv and transform.h5 (affine and field as ITK composite). Images: NIfTI, MHA,
-    MHD, NRRD, a folder with a DICOM series, PNG.
+    Writes warped.nii.gz, displacement.nii.gz (ITK form: mm, LPS, on the fixed image's grid), transform.h5 (the same map
+    as ITK composite of field and affine stage), inverse_displacement.nii.gz (on the moving image's grid), metrics.json,
+    report.html and, where there is one, warped_label.nii.gz, warped_points.csv and inside.nii.gz (0 where the map leads
+    out of the moving image, so that nothing is known there). Images: NIfTI, MHA, MHD, NRRD, a folder with a DICOM
+    series, PNG.
 
     Args:
         output_dir: folder to write; with a datalist each pair gets a folder in it, and summary.csv is written.
@@ -389,6 +398,8 @@ def register(
         fixed_label: label map of the fixed image; with both, Dice, HD95 and ASSD are measured.
         moving_points: landmarks of the moving image (.csv with x,y,z in LPS mm, .mrk.json, .fcsv, .vtk).
         fixed_points: landmarks of the fixed image in the same order; with both, the TRE is measured.
+        moving_mask: mask on any grid in the moving image's space; where it is 0 nothing is compared.
+        fixed_mask: the same of the fixed image.
         datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
@@ -400,18 +411,27 @@ def register(
         slices: register volumes slice by slice, along the axis of the largest spacing; by default only those of less
             than 16 slices.
         intensity: auto, bundle (its own window), percentiles (of each image), or a window such as -125,275.
-        similarity: that the field is optimised or refined by: auto (mean squares and a local similarity), mse, lncc, or
-            for images of different modalities, such as CT and MR, mi (mutual information) or mind (MIND-SSC).
+        similarity: that the field is optimised or refined by: auto (mean squares and a local similarity), mse, lncc,
+            ssim, or for images of different modalities, such as CT and MR, mi (mutual information) or mind (MIND-SSC).
+        optimizer: of direct optimisation: dense, control_grid (a smooth velocity field of few parameters), or affine.
+        fill: value of warped.nii.gz beyond the moving image; by default the moving image's smallest.
+        antialias: smooth the moving image before warping where the fixed image is coarser; ITK and ANTs then give
+            another image from the same transform. What is registered always is.
+        inverse: make and write the inverse map.
+        metrics: measure.
         device: auto, cpu, cuda, cuda:1, mps.
         report: write report.html.
     """
     stage = {True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine)
-    method = workflow.Method(bundle, str(stage), refine, slices, intensity, device, similarity)
+    method = workflow.Method(
+        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias
+    )
+    outputs = workflow.Outputs(report, inverse, metrics)
     if datalist is not None:
         given = [name for name, value in (("moving", moving), ("fixed", fixed)) if value is not None]
         if given:
             raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
-        table = workflow.register_datalist(datalist, section, output_dir, method, report, skip_existing)
+        table = workflow.register_datalist(datalist, section, output_dir, method, outputs, skip_existing)
         if process_rank() == 0:
             done = table[table["error"] == ""].select_dtypes("number")
             print(f"{markdown_table(before_and_after(done))}{output_dir}/summary.csv")
@@ -427,10 +447,15 @@ def register(
         "fixed_label": fixed_label,
         "moving_points": moving_points,
         "fixed_points": fixed_points,
+        "moving_mask": moving_mask,
+        "fixed_mask": fixed_mask,
     }
-    result = workflow.register_files({k: v for k, v in files.items() if v is not None}, output_dir, method, report)
+    result = workflow.register_files({k: v for k, v in files.items() if v is not None}, output_dir, method, outputs)
     print(f"method: {result.settings['method']}, {result.settings['intensity']}")
-    _print_values(result.metrics)
+    if metrics:
+        _print_values(result.metrics)
+    if inverse:
+        _say_inversion(result.inversion)
     print(output_dir)
 
 
@@ -479,18 +504,31 @@ def propagate(
 
 
 def warp(
-    *, image: str, transform: str, output: str, reference: str | None = None, interpolation: str = "linear"
+    *,
+    image: str,
+    transform: str,
+    output: str,
+    reference: str | None = None,
+    interpolation: str = "linear",
+    fill: float | None = None,
+    antialias: bool = False,
 ) -> None:
     """Resample an image or a label map through a transform, once.
 
     Args:
         image: image or label map of the moving side.
-        transform: displacement field, or any ITK transform (.h5, .tfm, .mat, .txt), which needs a reference.
+        transform: displacement field, or any ITK transform (.h5, .tfm, .mat, .txt).
         output: file to write.
         reference: image whose grid the result gets; by default the field's own grid.
         interpolation: linear for images, nearest for labels.
+        fill: value beyond the image; by default the image's smallest, and 0 for labels.
+        antialias: smooth the image first where the result is coarser; ITK, SimpleITK and ANTs, given the same
+            transform, don't.
     """
-    print(workflow.warp_file(image, transform, output, reference, interpolation))
+    unseen = workflow.warp_file(image, transform, output, reference, interpolation, fill, antialias)
+    if unseen:
+        _note(f"{unseen:.1f} % of {output} lie beyond the image or the transform's grid: nothing is known there.")
+    print(output)
 
 
 def warp_points(*, points: str, transform: str, output: str, reference: str | None = None) -> None:
@@ -502,32 +540,35 @@ def warp_points(*, points: str, transform: str, output: str, reference: str | No
         points: .csv with the columns x,y,z in LPS mm, .mrk.json or .fcsv of 3D Slicer, or .vtk.
         transform: displacement field or ITK transform.
         output: .csv or .mrk.json to write, LPS mm.
-        reference: image whose grid an ITK transform without one is sampled on.
+        reference: image that the points have to lie on; by default the field's own grid, where it has one.
     """
     print(workflow.warp_points_file(points, transform, output, reference))
 
 
 def compose(*, transforms: Sequence[str], output: str, reference: str | None = None) -> None:
-    """Join transforms into one displacement field, so that an image is resampled only once.
+    """Join transforms into one, so that an image is resampled only once.
 
     Args:
         transforms: two or more files, separated by commas, the one that would resample the moving image first in front.
-        output: displacement field to write (.nii.gz, .mha, .nrrd), on the grid of the last transform.
-        reference: image whose grid the result gets instead.
+        output: displacement field to write (.nii.gz, .mha, .nrrd), on the grid of the last transform; or .h5, which
+            holds each transform as it is; or .tfm, .mat or .txt where all are affine.
+        reference: image whose grid a displacement field gets instead.
     """
-    print(workflow.compose_files(transforms, output, reference))
+    outside = workflow.compose_files(transforms, output, reference)
+    if outside:
+        _note(f"{outside:.1f} % of {output} lead out of a field's grid, beyond which it moves nothing, as in ITK.")
+    print(output)
 
 
 def invert(*, transform: str, output: str, reference: str | None = None) -> None:
-    """Invert a displacement field and say how well it went.
+    """Invert a transform and say how well it went.
 
     Args:
-        transform: displacement field.
-        output: displacement field to write.
+        transform: displacement field or ITK transform.
+        output: displacement field to write (.nii.gz, .mha, .nrrd) or .h5; .tfm, .mat or .txt for an affine transform.
         reference: image whose grid the result gets, usually the moving image; by default the field's own grid.
     """
-    residual = workflow.invert_file(transform, output, reference)
-    print(f"largest residual: {residual:.4f} voxels")
+    _say_inversion(workflow.invert_file(transform, output, reference))
     print(output)
 
 
@@ -537,7 +578,7 @@ def jacobian(*, transform: str, output: str, reference: str | None = None) -> No
     Args:
         transform: displacement field or ITK transform.
         output: image to write.
-        reference: image whose grid the transform is sampled on.
+        reference: image whose grid the transform is sampled on; by default the field's own grid.
     """
     _print_values(workflow.jacobian_file(transform, output, reference))
     print(output)
@@ -552,6 +593,8 @@ def metrics(
     moving_points: str | None = None,
     fixed_points: str | None = None,
     transform: str | None = None,
+    mask: str | None = None,
+    reference: str | None = None,
     output: str | None = None,
 ) -> None:
     """Measure what any registration left behind: similarity, label overlap, landmark error, folding.
@@ -563,11 +606,14 @@ def metrics(
         fixed_label: label map it should match: Dice, HD95 and ASSD in mm.
         moving_points: landmarks of the moving image.
         fixed_points: landmarks of the fixed image in the same order: TRE in mm, through the transform if there is one.
-        transform: displacement field: folding and SDlogJ.
+        transform: displacement field or ITK transform: folding and SDlogJ.
+        mask: mask on the images' grid, such as inside.nii.gz; similarity is that of where it is not 0.
+        reference: image whose grid a transform without one is measured on.
         output: JSON file to write.
     """
     files = {"image": image, "fixed_image": fixed_image, "label": label, "fixed_label": fixed_label}
     files |= {"moving_points": moving_points, "fixed_points": fixed_points, "transform": transform}
+    files |= {"mask": mask, "reference": reference}
     _print_values(workflow.measure_files(files, output))
 
 
@@ -752,6 +798,20 @@ def _print_values(values: Mapping[str, float]) -> None:
     width = max(map(len, values))
     for name, value in values.items():
         print(f"{name:{width}s}  {value:.4f}")
+
+
+def _say_inversion(inversion: Inversion | None) -> None:
+    """How well inverting went; None where it went exactly."""
+    if inversion is None:
+        return
+    print(f"there and back misses by {inversion.residual:.4f} voxels at most")
+    if missing := inversion.missing:
+        share = 100 * missing / inversion.inside.numel()
+        _note(f"{missing:,} voxels ({share:.1f} %) have no inverse: no point is mapped to them.")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _progress(cases: Sequence[Any], unit: str = "volume") -> Any:

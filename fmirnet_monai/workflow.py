@@ -7,8 +7,9 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,23 +24,42 @@ from fmirnet_monai import data
 from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate, relabel
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
+from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.report import write_report
-from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.spatial.itk import TRANSFORMS, read_transform, write_composite, write_displacement
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
+from fmirnet_monai.spatial.itk import TRANSFORMS, own_grid, read_transform, write_transform
+from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import known_suffix, process_rank, write_text
+
+OWN = {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz"}
+OWN |= {"inverse_displacement.nii.gz", "transform.h5", "metrics.json", "report.html"}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written of a registration beside the images and the transform.
+
+    Attributes:
+        report: ``report.html``.
+        inverse: the map back, ``inverse_displacement.nii.gz``.
+        metrics: figures in ``metrics.json``.
+    """
+
+    report: bool = True
+    inverse: bool = True
+    metrics: bool = True
 
 
 def register_files(
-    pair: Mapping[str, Any], output_dir: str | Path, method: Method, report: bool = True
+    pair: Mapping[str, Any], output_dir: str | Path, method: Method, outputs: Outputs | None = None
 ) -> Registration:
     """Register one pair of files and write everything about it, all or nothing.
 
     Args:
-        pair: paths ``moving`` and ``fixed`` and, if wanted, ``moving_label``, ``fixed_label``, ``moving_points``,
-            ``fixed_points``.
+        pair: paths ``moving`` and ``fixed`` and any of the others in :py:data:`fmirnet_monai.data.PATH_KEYS`.
         output_dir: folder to write.
         method: how.
-        report: write ``report.html``.
+        outputs: what to write; what isn't wanted isn't made.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -47,23 +67,27 @@ def register_files(
     """
     loaded = data.read_pair(pair)
     result = method.registrar(loaded.moving, loaded.fixed).register(**loaded.arguments())
-    with _whole_folder(Path(output_dir)) as folder:
+    wanted = outputs or Outputs()
+    with _whole_folder(Path(output_dir), OWN) as folder:
         data.write_image(result.warped, folder / "warped.nii.gz")
-        write_displacement(result.field, folder / "displacement.nii.gz")
-        write_displacement(result.inverse, folder / "inverse_displacement.nii.gz")
-        if result.settings["affine"] != "off":
-            write_composite(result.affine, result.deformable, folder / "transform.h5")
+        write_transform(result.field, folder / "displacement.nii.gz")
+        write_transform(result.map, folder / "transform.h5")
+        if wanted.inverse:
+            write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
+        if not result.inside.all():
+            data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", result.fixed_grid)
         if result.warped_label is not None:
             data.write_image(result.warped_label, folder / "warped_label.nii.gz")
         if result.warped_points is not None and loaded.moving_points is not None:
             names = loaded.moving_points.names
             data.write_points(data.Points(result.warped_points, names), folder / "warped_points.csv")
-        if report:
-            write_report(result, folder / "report.html")
+        if wanted.report:
+            write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
+        figures = result.metrics if wanted.metrics else {}
         content = {
             "pair": {key: str(value) for key, value in pair.items()},
-            "metrics": {name: None if math.isnan(value) else value for name, value in result.metrics.items()},
-            "inverse_residual": result.inverse_residual,
+            "metrics": {name: _or_none(value) for name, value in figures.items()},
+            **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
             "seconds": result.timings,
             "settings": result.settings,
         }
@@ -76,7 +100,7 @@ def register_datalist(
     section: str,
     output_dir: str | Path,
     method: Method,
-    report: bool = True,
+    outputs: Outputs | None = None,
     skip_existing: bool = False,
 ) -> pd.DataFrame:
     """Register every pair of a section, each into a folder of its own, and write ``summary.csv``.
@@ -98,7 +122,7 @@ def register_datalist(
             continue
         files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
         try:
-            register_files(files, folder / name, method, report)
+            register_files(files, folder / name, method, outputs)
         except (ValueError, OSError, RuntimeError) as error:
             errors[name] = " ".join(str(error).split())
             tqdm.write(f"{name}: {errors[name]}")
@@ -163,73 +187,104 @@ def propagate_file(
     return result
 
 
-def warp_file(image: str, transform: str, output: str, reference: str | None, interpolation: str) -> Path:
-    """Resample an image or label through a transform, see the command ``warp``."""
+def warp_file(
+    image: str,
+    transform: str,
+    output: str,
+    reference: str | None,
+    interpolation: str,
+    fill: float | None,
+    antialias: bool,
+) -> float:
+    """Resample an image or label through a transform, see the command ``warp``; gives what isn't seen, in percent."""
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation must be linear or nearest, got {interpolation!r}.")
+    if antialias and interpolation == "nearest":
+        raise ValueError("antialias: is for images; labels, with interpolation nearest, are never smoothed.")
     source = data.read_image(image) if interpolation == "linear" else data.read_label(image)
-    field = _transform(transform, reference)
-    if field.grid.dims != source.dim() - 1:
-        raise ValueError(f"{transform}: is a {field.grid.dims}-D transform, {image} has {source.dim() - 1} axes.")
-    mode, padding = ("bilinear", "border") if interpolation == "linear" else ("nearest", "zeros")
-    return data.write_image(field.warp(source, mode=mode, padding_mode=padding), output, field.grid)
+    found = read_transform(transform)
+    if found.dims != source.dim() - 1:
+        raise ValueError(f"{transform}: is a {found.dims}-D transform, {image} has {source.dim() - 1} axes.")
+    grid = _grid(found, transform, reference)
+    mode = "bilinear" if interpolation == "linear" else "nearest"
+    values, inside = resample(source, grid, found, mode=mode, fill=fill, antialias=antialias)
+    data.write_image(values, output, grid)
+    return _percent(~inside)
 
 
 def warp_points_file(points: str, transform: str, output: str, reference: str | None) -> Path:
     """Take points through a transform, see the command ``warp_points``."""
-    field = _transform(transform, reference)
-    cloud = data.read_points(points, field.grid.dims)
-    data.check_points_inside(cloud, field.grid, points)
-    return data.write_points(data.Points(field.map_points(cloud.positions), cloud.names), output)
+    found = read_transform(transform)
+    cloud = data.read_points(points, found.dims)
+    grid = _reference(reference) if reference else own_grid(found)
+    if grid is not None:
+        data.check_points_inside(cloud, grid, points)
+    return data.write_points(data.Points(map_points(found, cloud.positions), cloud.names), output)
 
 
-def compose_files(transforms: Sequence[str], output: str, reference: str | None) -> Path:
-    """Join transforms into one field, see the command ``compose``."""
+def compose_files(transforms: Sequence[str], output: str, reference: str | None) -> float:
+    """Join transforms, see the command ``compose``; gives how much leads out of one of them, in percent."""
     if len(transforms) < 2:
         raise ValueError(f"transforms: give two or more files separated by commas, got {list(transforms)}.")
-    field = _transform(transforms[-1], reference)
-    for path in reversed(transforms[:-1]):
-        outer = read_transform(path, field.grid if Path(path).suffix.lower() in TRANSFORMS else None)
-        if outer.grid.dims != field.grid.dims:
-            raise ValueError(f"{path}: is a {outer.grid.dims}-D transform, the last one is {field.grid.dims}-D.")
-        field = field.then(outer)
-    return write_displacement(field, output)
+    maps = [read_transform(path) for path in transforms]
+    for path, found in zip(transforms, maps, strict=True):
+        if found.dims != maps[-1].dims:
+            raise ValueError(f"{path}: is a {found.dims}-D transform, the last one is {maps[-1].dims}-D.")
+    whole = chain(maps[::-1])
+    if not known_field(output):
+        write_transform(whole, output)
+        return 0.0
+    field, inside = DisplacementField.of(whole, _grid(whole, transforms[-1], reference))
+    write_transform(field, output)
+    return _percent(~inside)
 
 
-def invert_file(transform: str, output: str, reference: str | None) -> float:
-    """Invert a transform, see the command ``invert``; gives the residual in voxels."""
-    inverse, residual = read_transform(transform).invert()
-    write_displacement(inverse.resample(_grid(reference)) if reference else inverse, output)
-    return residual
+def invert_file(transform: str, output: str, reference: str | None) -> Inversion | None:
+    """Invert a transform, see the command ``invert``; gives how it went, None for an affine one, which goes exactly."""
+    found = read_transform(transform)
+    if isinstance(found, Affine) and not known_field(output):
+        write_transform(found.inverse(), output)
+        return None
+    inversion = invert(found, _grid(found, transform, reference))
+    write_transform(inversion.field, output)
+    return inversion
 
 
 def jacobian_file(transform: str, output: str, reference: str | None) -> dict[str, float]:
     """Write the map of Jacobian determinants, see the command ``jacobian``; gives range and folding."""
-    field = _transform(transform, reference)
+    found = read_transform(transform)
+    field, _ = DisplacementField.of(found, _grid(found, transform, reference))
     determinant = field.jacobian_determinant()
     data.write_image(determinant[None], output, field.grid)
-    return {"minimum": float(determinant.min()), "maximum": float(determinant.max()), **field_metrics(field)}
+    extremes = {"minimum": float(determinant.min()), "maximum": float(determinant.max())}
+    return {**extremes, **field_metrics(field, determinant)}
 
 
 def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[str, float]:
     """Metrics of files that exist, see the command ``metrics``."""
+    given = {name: str(path) for name, path in files.items() if path}
     values: dict[str, float] = {}
-    for name, read, measure in (("image", data.read_image, _scaled_metrics), ("label", data.read_label, label_metrics)):
-        pair = files.get(name), files.get(f"fixed_{name}")
-        if None not in pair:
-            a, b = (read(str(path)) for path in pair)
-            if not Grid.of(a).matches(Grid.of(b), tolerance=0.1):
-                raise ValueError(f"{pair[0]} and {pair[1]} lie on different grids; warp the first onto the second.")
-            values |= measure(a, b)
-    transform = read_transform(str(files["transform"])) if files.get("transform") else None
-    if transform is not None:
-        values |= field_metrics(transform)
-    if files.get("moving_points") and files.get("fixed_points"):
-        dims = transform.grid.dims if transform else data.read_points(str(files["fixed_points"]), 3).positions.shape[1]
-        moving, fixed = (data.read_points(str(files[f"{name}_points"]), dims) for name in ("moving", "fixed"))
-        if len(moving.names) != len(fixed.names):
-            raise ValueError(f"moving_points holds {len(moving.names)} points, fixed_points {len(fixed.names)}.")
-        mapped = transform.map_points(fixed.positions) if transform else fixed.positions
+    if "image" in given and "fixed_image" in given:
+        image, fixed = _alike(given["image"], given["fixed_image"], data.read_image)
+        inside = None
+        if "mask" in given:
+            inside = _alike(given["mask"], given["fixed_image"], data.read_label, fixed)[0][0] > 0
+        values |= image_metrics(percentiles()(image), percentiles()(fixed), inside)
+    if "label" in given and "fixed_label" in given:
+        values |= label_metrics(*_alike(given["label"], given["fixed_label"], data.read_label))
+    found = read_transform(given["transform"]) if "transform" in given else None
+    if found is not None:
+        grid = _reference(given["reference"]) if "reference" in given else own_grid(found)
+        if grid is not None:
+            values |= field_metrics(DisplacementField.of(found, grid)[0])
+        elif "fixed_points" not in given:
+            raise ValueError(f"{given['transform']}: has no grid of its own; name a --reference image.")
+    if "moving_points" in given and "fixed_points" in given:
+        dims = found.dims if found else data.read_points(given["fixed_points"], 3).positions.shape[1]
+        moving, fixed_points = (data.read_points(given[f"{name}_points"], dims) for name in ("moving", "fixed"))
+        if len(moving.names) != len(fixed_points.names):
+            raise ValueError(f"moving_points holds {len(moving.names)} points, fixed_points {len(fixed_points.names)}.")
+        mapped = map_points(found, fixed_points.positions) if found else fixed_points.positions
         values |= point_metrics(mapped, moving.positions)
     if not values:
         raise ValueError(
@@ -237,21 +292,45 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
             "--fixed_points."
         )
     if output:
-        content = {name: None if math.isnan(value) else value for name, value in values.items()}
-        write_text(Path(output), json.dumps(content, indent=1) + "\n")
+        write_text(Path(output), json.dumps({n: _or_none(v) for n, v in values.items()}, indent=1) + "\n")
     return values
 
 
-def _scaled_metrics(image: MetaTensor, fixed: MetaTensor) -> dict[str, float]:
-    return image_metrics(percentiles()(image), percentiles()(fixed))
+def _alike(
+    path: str, fixed_path: str, read: Callable[[str], MetaTensor], fixed: MetaTensor | None = None
+) -> tuple[MetaTensor, MetaTensor]:
+    """Two images of one grid."""
+    one, other = read(path), read(fixed_path) if fixed is None else fixed
+    if not Grid.of(one).matches(Grid.of(other), tolerance=0.1):
+        raise ValueError(f"{path} and {fixed_path} lie on different grids; warp the first onto the second.")
+    return one, other
 
 
-def _grid(reference: str) -> Grid:
-    return Grid.of(data.read_image(reference))
+def known_field(output: str) -> bool:
+    """Whether a file is to hold a displacement field, not a transform of ITK."""
+    return Path(output).suffix.lower() not in TRANSFORMS
 
 
-def _transform(path: str, reference: str | None) -> DisplacementField:
-    return read_transform(path, _grid(reference) if reference else None)
+def _reference(path: str) -> Grid:
+    return Grid.of(data.read_image(path))
+
+
+def _grid(found: Map, transform: str, reference: str | None) -> Grid:
+    """The grid that a result gets: that of a reference image, or the transform's own."""
+    grid = _reference(reference) if reference else own_grid(found)
+    if grid is None:
+        raise ValueError(f"{transform}: has no grid of its own; name a --reference image.")
+    if grid.dims != found.dims:
+        raise ValueError(f"{transform}: is a {found.dims}-D transform, the reference image has {grid.dims} axes.")
+    return grid
+
+
+def _percent(where: torch.Tensor) -> float:
+    return 100.0 * float(where.float().mean())
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _stem(path: str) -> str:
@@ -266,14 +345,20 @@ def _summary_row(folder: Path, error: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` whose files move there at the end; nothing stays behind when the body fails."""
+def _whole_folder(target: Path, own: Set[str]) -> Iterator[Path]:
+    """A folder beside ``target`` whose files move there at the end; nothing stays behind when the body fails.
+
+    Files named in ``own`` that an earlier run left and this one doesn't write are removed: they would be taken for its.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}_partial_", dir=target.parent))
     try:
         yield partial
         target.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            os.replace(file, target / file.name)
+        written = {file.name for file in partial.iterdir()}
+        for name in sorted(written):
+            os.replace(partial / name, target / name)
+        for name in own - written:
+            (target / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

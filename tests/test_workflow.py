@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
-from fmirnet_monai.registration.optimise import smooth
-from fmirnet_monai.spatial.itk import read_displacement
+from fmirnet_monai.spatial import smooth
+from fmirnet_monai.spatial.files import read_displacement
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def registered(files: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_register_writes_everything(registered: Path, files: dict[str, str]) -> None:
-    names = ["displacement.nii.gz", "inverse_displacement.nii.gz", "metrics.json", "report.html", "transform.h5"]
-    names += ["warped.nii.gz", "warped_label.nii.gz", "warped_points.csv"]
+    names = ["displacement.nii.gz", "inside.nii.gz", "inverse_displacement.nii.gz", "metrics.json", "report.html"]
+    names += ["transform.h5", "warped.nii.gz", "warped_label.nii.gz", "warped_points.csv"]
     assert sorted(path.name for path in registered.iterdir()) == names
     assert list(registered.parent.iterdir()) == [registered]
     content = json.loads((registered / "metrics.json").read_text())

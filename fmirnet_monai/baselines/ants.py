@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
 
-from .base import ClassicalRegistrar, require, require_iterations
+from .base import ClassicalRegistrar, Masks, require, require_iterations
 
 METRICS = ("meansquares", "CC", "mattes")
 BINS = 32
@@ -65,10 +65,16 @@ class AntsRegistrar(ClassicalRegistrar):
     def transform(self) -> str:
         """ANTs' name of the type of transform."""
 
-    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid) -> Tensor:
+    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
         """Run ANTs and read the field that it writes, in mm along the image's axes."""
         ants, _ = optional_import("ants")  # here, not above: it takes seconds and most users of this package need none
-        images = [ants.from_numpy(image[0].numpy(), spacing=tuple(grid.spacing.tolist())) for image in (fixed, moving)]
+        spacing = tuple(grid.spacing.tolist())
+        images = [ants.from_numpy(image[0].numpy(), spacing=spacing) for image in (fixed, moving)]
+        given = {
+            name: ants.from_numpy(mask[0].float().numpy(), spacing=spacing)
+            for name, mask in zip(("moving_mask", "mask"), masks, strict=True)
+            if mask is not None
+        }
         with tempfile.TemporaryDirectory() as folder:
             ants.registration(
                 *images,
@@ -80,6 +86,8 @@ class AntsRegistrar(ClassicalRegistrar):
                 grad_step=self.gradient_step,
                 flow_sigma=self.flow_sigma,
                 total_sigma=self.total_sigma,
+                mask_all_stages=True,
+                **given,
             )
             (warp,) = Path(folder).glob("[0-9]Warp.nii.gz")
             vectors = ants.image_read(str(warp)).numpy()

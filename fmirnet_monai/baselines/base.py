@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from fmirnet_monai.registration import PairRegistrar
-from fmirnet_monai.registration.base import timed
+from fmirnet_monai.registration.result import timed
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.utils import reason
+
+Masks = tuple[Tensor | None, Tensor | None]
 
 
 @dataclass(kw_only=True)
@@ -32,13 +34,14 @@ class ClassicalRegistrar(PairRegistrar):
     smallest: ClassVar[int] = 4  # ITK's recursive filters want as many voxels along each axis
 
     @abstractmethod
-    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid) -> Tensor:
+    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
         """The pull-back map.
 
         Args:
             moving: ``(1, *grid.shape)`` floats in [0, 1].
             fixed: the same.
             grid: of both, array axes along L, P and S, none of one voxel, the smallest voxel 1 mm.
+            masks: of the moving and the fixed image, ``(1, *grid.shape)`` bool; None where all of it is valid.
 
         Returns:
             ``(D, *grid.shape)`` in voxels.
@@ -57,7 +60,7 @@ class ClassicalRegistrar(PairRegistrar):
         common = {item.name for item in fields(PairRegistrar)}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in common}
 
-    def deform(self, pair: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """Register on the axes that have more than one voxel.
 
         Raises:
@@ -68,10 +71,12 @@ class ClassicalRegistrar(PairRegistrar):
         lps = np.array([-1.0, -1.0, 1.0][: len(axes)])
         plain = Grid(tuple(grid.shape[axis] for axis in axes), np.diag([*lps * spacing, 1.0]))
         images = pair.detach().float().cpu().reshape(2, *plain.shape)
+        valid = inside.cpu().reshape(2, 1, *plain.shape)
+        masks = tuple(None if bool(mask.all()) else mask for mask in valid)
         ddf = torch.zeros(grid.dims, *grid.shape)
         with timed(timings, "optimisation"):
             try:
-                found = self.displacement(images[:1], images[1:], plain)
+                found = self.displacement(images[:1], images[1:], plain, (masks[0], masks[1]))
             except RuntimeError as error:
                 raise ValueError(f"{self.name} failed: {reason(error)}.") from error
         ddf[axes] = found.float().reshape(len(axes), *grid.shape)

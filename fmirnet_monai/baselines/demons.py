@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import itk
+import torch
 from torch import Tensor
 
 from fmirnet_monai.registration.affine import image_to_itk
-from fmirnet_monai.registration.optimise import smooth
-from fmirnet_monai.spatial import Grid
-from fmirnet_monai.spatial.itk import from_itk
+from fmirnet_monai.spatial import Grid, smooth
+from fmirnet_monai.spatial.files import from_itk
 
-from .base import ClassicalRegistrar, require, require_iterations, shrink_factors
+from .base import ClassicalRegistrar, Masks, require, require_iterations, shrink_factors
 
 FILTERS = {
     "plain": "DemonsRegistrationFilter",
@@ -58,8 +58,10 @@ class DemonsRegistrar(ClassicalRegistrar):
         require(self.field_sigma >= 0, "field_sigma", "at least 0", self.field_sigma)
         require(self.update_sigma >= 0, "update_sigma", "at least 0", self.update_sigma)
 
-    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid) -> Tensor:
-        """Run ITK's filter on its pyramid."""
+    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
+        """Run ITK's filter on its pyramid; it knows no masks, so where one is both images show the fixed one."""
+        for mask in masks:
+            moving = moving if mask is None else torch.where(mask, moving, fixed)
         images = image_to_itk(fixed, grid), image_to_itk(moving, grid)
         types = type(images[0]), type(images[0]), itk.Image[itk.Vector[itk.F, grid.dims], grid.dims]
         demons = getattr(itk, FILTERS[self.variant])[types].New()

@@ -9,11 +9,11 @@ import itk
 import numpy as np
 from torch import Tensor
 
-from fmirnet_monai.registration.affine import image_to_itk
+from fmirnet_monai.registration.affine import image_to_itk, mask_to_itk, set_masks
 from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.spatial.itk import from_itk, to_itk
+from fmirnet_monai.spatial.itk import from_itk_transform
 
-from .base import ClassicalRegistrar, require, shrink_factors
+from .base import ClassicalRegistrar, Masks, require, shrink_factors
 
 METRICS = ("AdvancedMeanSquares", "AdvancedNormalizedCorrelation", "AdvancedMattesMutualInformation")
 
@@ -67,23 +67,19 @@ class ElastixRegistrar(ClassicalRegistrar):
         require(self.bending_weight >= 0, "bending_weight", "at least 0", self.bending_weight)
         require(self.samples >= 0, "samples", "at least 0 (every voxel)", self.samples)
 
-    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid) -> Tensor:
+    def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
         """Run elastix and sample its transform."""
         method = itk.ElastixRegistrationMethod.New(image_to_itk(fixed, grid), image_to_itk(moving, grid))
         parameters = itk.ParameterObject.New()
         parameters.AddParameterMap(self._parameters(grid))
         method.SetParameterObject(parameters)
+        set_masks(method, *(None if mask is None else mask_to_itk(mask, grid) for mask in masks))
         method.SetLogToConsole(False)
         method.SetLogToFile(False)
         method.SetNumberOfThreads(1)  # the order in which samples are added up decides the last digits
         method.UpdateLargestPossibleRegion()
-        vectors = itk.Image[itk.Vector[itk.F, grid.dims], grid.dims]
-        sampler = itk.TransformToDisplacementFieldFilter[vectors, itk.D].New()
-        sampler.SetTransform(method.ConvertToItkTransform(method.GetCombinationTransform()))
-        sampler.UseReferenceImageOn()
-        sampler.SetReferenceImage(to_itk(DisplacementField.identity(grid)))
-        sampler.Update()
-        return from_itk(sampler.GetOutput()).ddf
+        found = from_itk_transform(method.ConvertToItkTransform(method.GetCombinationTransform()))
+        return DisplacementField.of(found, grid)[0].ddf
 
     def _parameters(self, grid: Grid) -> dict[str, tuple[str, ...]]:
         knots = np.maximum(self.grid_spacing, grid.spacing)

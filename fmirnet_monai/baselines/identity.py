@@ -18,6 +18,6 @@ class IdentityRegistrar(PairRegistrar):
     GRID: ClassVar[dict[str, list[Any]]] = {}
     name: str = "identity"
 
-    def deform(self, pair: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """The identity."""
         return DisplacementField.identity(grid)

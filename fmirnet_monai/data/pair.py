@@ -16,7 +16,9 @@ from .points import Points, check_points_inside, read_points
 
 @dataclass(frozen=True, eq=False)
 class LoadedPair:
-    """Images ``(1, *spatial)`` on their own grids, labels in integers, points in RAS+ mm; None where not given."""
+    """Images ``(1, *spatial)`` on their own grids, labels and masks in integers, points in RAS+ mm; None where not
+    given.
+    """
 
     moving: MetaTensor
     fixed: MetaTensor
@@ -24,6 +26,8 @@ class LoadedPair:
     fixed_label: MetaTensor | None = None
     moving_points: Points | None = None
     fixed_points: Points | None = None
+    moving_mask: MetaTensor | None = None
+    fixed_mask: MetaTensor | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What ``register`` of a registrar takes."""
@@ -33,6 +37,8 @@ class LoadedPair:
             "fixed": self.fixed,
             "moving_label": self.moving_label,
             "fixed_label": self.fixed_label,
+            "moving_mask": self.moving_mask,
+            "fixed_mask": self.fixed_mask,
             **{name: None if cloud is None else cloud.positions for name, cloud in points.items()},
         }
 
@@ -42,7 +48,7 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
 
     Args:
         files: paths ``moving`` and ``fixed`` and, if wanted, ``moving_label``, ``fixed_label``, ``moving_points``,
-            ``fixed_points``.
+            ``fixed_points``, ``moving_mask``, ``fixed_mask``.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -53,11 +59,12 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
         image = read[side] = read_image(files[side])
         image.meta["filename_or_obj"] = str(files[side])
         grid = Grid.of(image)
-        if path := files.get(f"{side}_label"):
-            label = read[f"{side}_label"] = read_label(path)
-            if label.dim() - 1 != grid.dims:
-                raise ValueError(f"{path}: has {label.dim() - 1} axes, {files[side]} {grid.dims}.")
-            check_label_inside(label, grid, path)
+        for key in (f"{side}_label", f"{side}_mask"):
+            if path := files.get(key):
+                label = read[key] = read_label(path)
+                if label.dim() - 1 != grid.dims:
+                    raise ValueError(f"{path}: has {label.dim() - 1} axes, {files[side]} {grid.dims}.")
+                check_label_inside(label, grid, path)
         if path := files.get(f"{side}_points"):
             read[f"{side}_points"] = read_points(path, grid.dims)
             check_points_inside(read[f"{side}_points"], grid, path)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from fmirnet_monai.spatial import digital_jacobian_determinants, jacobian_determinant
 
+SMALLEST = 1e-9  # a determinant below it counts as this
+
 
 class FieldMetric(CumulativeIterationMetric):
     """Base of the metrics of a field ``(B, D, *spatial)`` in voxels; subclasses give one value a field.
@@ -75,4 +77,4 @@ class LogJacobianStdMetric(FieldMetric):
     """SDlogJ: standard deviation of ``log det J``, determinants below 1e-9 taken as 1e-9 (smoothness of the map)."""
 
     def _measure(self, ddf: Tensor) -> Tensor:
-        return jacobian_determinant(ddf).clamp(min=1e-9).log().flatten(1).std(1)
+        return jacobian_determinant(ddf).clamp(min=SMALLEST).log().flatten(1).std(1)

@@ -2,14 +2,16 @@
 
 from .base import PairRegistrar
 from .method import Method
-from .optimise import AffineOptimizer, ControlGridOptimizer, DenseOptimizer
+from .optimise import DenseOptimizer
+from .parametric import AffineOptimizer, ControlGridOptimizer
 from .propagation import Annotation, Blend, Propagation, propagate
-from .registrar import Registrar
+from .registrar import OPTIMIZERS, Registrar
 from .relabelling import relabel
 from .result import Registration
 from .transform import Registerd
 
 __all__ = [
+    "OPTIMIZERS",
     "AffineOptimizer",
     "Annotation",
     "Blend",

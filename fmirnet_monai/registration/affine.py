@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import itk
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.utils import convert_to_tensor
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.metrics import NMIMetric
-from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.spatial.itk import flip_lps, set_geometry
+from fmirnet_monai.spatial import Affine, Grid, resample
+from fmirnet_monai.spatial.itk import from_itk_transform, set_geometry
 from fmirnet_monai.utils import reason
-
-from .optimise import resize
 
 LARGEST = 128  # voxels along the longest axis
 STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
@@ -30,11 +29,14 @@ def register_affine(
     moving_grid: Grid | None = None,
     fixed_grid: Grid | None = None,
     iterations: int = 100,
-) -> NDArray[np.float64]:
+    moving_mask: Tensor | None = None,
+    fixed_mask: Tensor | None = None,
+) -> Affine:
     """Align two images in world space by mutual information (Mattes), coarse to fine.
 
-    Both starts are tried, from the positions in the headers and from the two images' centres together; the result with
-    more mutual information wins. One with less than the unregistered pair is dropped, with a warning.
+    Both starts are tried, from the positions in the headers and from the two images' centres together. Of those that
+    see at least half of what any of them sees, the one with the most mutual information of what it sees wins; the
+    unregistered pair is one of them, and where it wins there is a warning.
 
     Args:
         moving: ``(1, *spatial)``, any grid.
@@ -43,9 +45,11 @@ def register_affine(
         moving_grid: by default read from the image (a MetaTensor).
         fixed_grid: the same.
         iterations: of each of the levels.
+        moving_mask: ``(1, *spatial)`` on any grid in the moving image's space; where it is 0 the image says nothing.
+        fixed_mask: the same of the fixed image.
 
     Returns:
-        ``(D + 1, D + 1)`` in RAS+ mm, from the fixed image's space to the moving image's.
+        the map from the fixed image's space to the moving image's.
 
     Raises:
         ImportError: when itk-elastix is not installed.
@@ -57,43 +61,56 @@ def register_affine(
         raise ImportError("the affine stage needs elastix: pip install itk-elastix, or turn it off.")
     grids = moving_grid or Grid.of(moving), fixed_grid or Grid.of(fixed)
     if any(min(grid.shape) < 2 for grid in grids):
-        return _register_in_plane(moving, fixed, kind, grids, iterations)
-    if any(max(grid.shape) > LARGEST for grid in grids):  # finer images cost minutes and change nothing
-        coarse = [grid.with_longest_side(LARGEST) if max(grid.shape) > LARGEST else grid for grid in grids]
-        images = [
-            resize(convert_to_tensor(image, dtype=torch.float32, track_meta=False)[None], grid.shape)[0]
-            for image, grid in zip((moving, fixed), coarse, strict=True)
-        ]
-        return register_affine(images[0], images[1], kind, coarse[0], coarse[1], iterations)
+        return _register_in_plane(moving, fixed, kind, grids, iterations, (moving_mask, fixed_mask))
+    images, masks = [], []
+    for image, grid, mask in zip((moving, fixed), grids, (moving_mask, fixed_mask), strict=True):
+        # finer images cost minutes and change nothing
+        coarse = grid.with_longest_side(LARGEST) if max(grid.shape) > LARGEST else grid
+        plain = convert_to_tensor(image, dtype=torch.float32, device="cpu", track_meta=False)
+        values = resample(plain, coarse, grid=grid, antialias=True)[0] if coarse is not grid else plain
+        images.append((values, coarse))
+        masks.append(None if mask is None else resample(mask.cpu(), coarse, mode="nearest")[0] > 0)
+
+    def likeness(found: Affine) -> tuple[float, float]:
+        """Share of the fixed image that is seen, and mutual information of what is seen."""
+        warped, inside = resample(images[0][0], images[1][1], found, grid=images[0][1])
+        if masks[0] is not None:
+            seen = resample(masks[0].byte(), images[1][1], found, grid=images[0][1], mode="nearest")[0][0]
+            inside = inside & (seen > 0)
+        if masks[1] is not None:
+            inside = inside & masks[1][0]
+        share = float(inside.float().mean())
+        return share, _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else -np.inf
+
+    still = Affine.identity(grids[1].dims)
     overlap = grids[1].overlaps(grids[0])
-    still = DisplacementField.identity(grids[1])
-
-    def likeness(matrix: NDArray[np.float64]) -> float:
-        warped = still.then_affine(matrix).warp(moving, grids[0], padding_mode="zeros")
-        return _mutual_information(warped, fixed)
-
     found, reasons = [], []
     for from_headers in (True, False) if overlap else (False,):
         try:
-            found.append(_run_elastix(moving, fixed, kind, grids, iterations, from_headers))
+            found.append(_run_elastix(images, masks, kind, iterations, from_headers))
         except RuntimeError as error:
             reasons.append(reason(error))
     if not found:
         raise ValueError(f"affine: elastix found no {kind} alignment ({reasons[0]}); try affine off.")
-    best = max(found, key=likeness)
-    identity = np.eye(grids[1].dims + 1)
-    if overlap and likeness(best) < likeness(identity):
+    measured = [(candidate, *likeness(candidate)) for candidate in (*found, *([still] if overlap else []))]
+    most = max(share for _, share, _ in measured)
+    best = max((entry for entry in measured if entry[1] >= most / 2), key=lambda entry: entry[2])[0]
+    if best is still:
         warnings.warn(f"affine: the {kind} stage made the images less alike and is left out.", stacklevel=2)
-        return identity
     return best
 
 
 def _run_elastix(
-    moving: Tensor, fixed: Tensor, kind: str, grids: tuple[Grid, Grid], iterations: int, from_headers: bool
-) -> NDArray[np.float64]:
+    images: Sequence[tuple[Tensor, Grid]],
+    masks: Sequence[Tensor | None],
+    kind: str,
+    iterations: int,
+    from_headers: bool,
+) -> Affine:
     """The stages of ``kind`` one after another, started where the headers say or with the two centres together."""
+    (moving, moving_grid), (fixed, fixed_grid) = images
     parameters = itk.ParameterObject.New()
-    levels = int(np.clip(np.log2(min(max(grid.shape) for grid in grids) / 16), 1, 4))
+    levels = int(np.clip(np.log2(min(max(grid.shape) for _, grid in images) / 16), 1, 4))
     for stage in STAGES[kind]:
         settings = dict(parameters.GetDefaultParameterMap(stage, levels))
         settings |= {
@@ -107,25 +124,43 @@ def _run_elastix(
             "WriteResultImage": ("false",),
         }
         parameters.AddParameterMap(settings)
-    method = itk.ElastixRegistrationMethod.New(image_to_itk(fixed, grids[1]), image_to_itk(moving, grids[0]))
+    method = itk.ElastixRegistrationMethod.New(image_to_itk(fixed, fixed_grid), image_to_itk(moving, moving_grid))
     method.SetParameterObject(parameters)
+    set_masks(method, *(None if m is None else mask_to_itk(m, g) for m, (_, g) in zip(masks, images, strict=True)))
     method.SetLogToConsole(False)
     method.SetLogToFile(False)
     method.SetNumberOfThreads(1)  # the order in which samples are added up decides the last digits
     method.UpdateLargestPossibleRegion()
-    return _matrix(method.ConvertToItkTransform(method.GetCombinationTransform()), grids[1].dims)
+    found = from_itk_transform(method.ConvertToItkTransform(method.GetCombinationTransform()))
+    assert isinstance(found, Affine), found
+    return found
+
+
+def set_masks(method: Any, moving: Any, fixed: Any) -> None:
+    """Give elastix the masks that there are."""
+    if moving is not None:
+        method.SetMovingMask(moving)
+    if fixed is not None:
+        method.SetFixedMask(fixed)
 
 
 def _register_in_plane(
-    moving: Tensor, fixed: Tensor, kind: str, grids: tuple[Grid, Grid], iterations: int
-) -> NDArray[np.float64]:
+    moving: Tensor,
+    fixed: Tensor,
+    kind: str,
+    grids: tuple[Grid, Grid],
+    iterations: int,
+    masks: tuple[Tensor | None, Tensor | None],
+) -> Affine:
     """The same for two volumes of one slice each: a 2-D map in the coordinates of the fixed image's plane."""
     kept = [[axis for axis, size in enumerate(grid.shape) if size > 1] for grid in grids]
     frame = grids[1].affine[:-1, kept[1]] / grids[1].spacing[kept[1]]  # (3, 2), the plane's axes
     planes = []
     for grid, axes in zip(grids, kept, strict=True):
         columns = grid.affine[:-1, axes]
-        if any(len(both) != 2 for both in kept) or not np.allclose(frame @ (frame.T @ columns), columns, atol=1e-3):
+        directions = columns / np.linalg.norm(columns, axis=0)
+        parallel = np.allclose(frame @ (frame.T @ directions), directions, atol=1e-3)
+        if any(len(both) != 2 for both in kept) or not parallel:
             raise ValueError("affine: a single slice can be aligned with another one in a parallel plane only.")
         flat = np.eye(3)
         flat[:2, :2], flat[:2, 2] = frame.T @ columns, frame.T @ grid.affine[:-1, -1]
@@ -134,11 +169,18 @@ def _register_in_plane(
         convert_to_tensor(image, track_meta=False).reshape(1, *plane.shape)
         for image, plane in zip((moving, fixed), planes, strict=True)
     ]
-    flat = register_affine(slices[0], slices[1], kind, planes[0], planes[1], iterations)
+    flat_masks: list[Tensor | None] = [None, None]
+    for i, mask in enumerate(masks):
+        if mask is not None:
+            values = resample(mask, grids[i], mode="nearest")[0].reshape(1, *planes[i].shape)
+            flat_masks[i] = MetaTensor(values, affine=torch.from_numpy(planes[i].affine))
+    flat = register_affine(
+        slices[0], slices[1], kind, planes[0], planes[1], iterations, flat_masks[0], flat_masks[1]
+    ).matrix
     matrix = np.eye(4)
     matrix[:-1, :-1] += frame @ (flat[:-1, :-1] - np.eye(2)) @ frame.T
     matrix[:-1, -1] = frame @ flat[:-1, -1]
-    return matrix
+    return Affine(matrix)
 
 
 def image_to_itk(image: Tensor, grid: Grid) -> Any:
@@ -153,14 +195,11 @@ def image_to_itk(image: Tensor, grid: Grid) -> Any:
     return stored
 
 
-def _matrix(transform: Any, dims: int) -> NDArray[np.float64]:
-    """An ITK transform that is affine, as matrix in RAS+ mm: where it takes the origin and the unit vectors."""
-    probes = np.concatenate([np.zeros((1, dims)), np.eye(dims)])
-    images = flip_lps([list(transform.TransformPoint(probe.tolist())) for probe in flip_lps(probes)])
-    matrix = np.eye(dims + 1)
-    matrix[:-1, -1] = images[0]
-    matrix[:-1, :-1] = (images[1:] - images[0]).T
-    return matrix
+def mask_to_itk(mask: Tensor, grid: Grid) -> Any:
+    """A mask ``(1, *grid.shape)`` as ITK image of 0 and 1 on ``grid``."""
+    stored = itk.image_from_array(np.ascontiguousarray((mask[0] > 0).cpu().numpy().astype(np.uint8).T))
+    set_geometry(stored, grid)
+    return stored
 
 
 def _mutual_information(image: Tensor, fixed: Tensor) -> float:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +14,12 @@ from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample, resize_field
 
 from .affine import register_affine
-from .measure import field_metrics, map_metrics
-from .result import Registration
+from .result import Intensity, Registration, on_grid, timed
 
 AFFINE = ("off", "translation", "rigid", "affine")
-Intensity = Callable[[Tensor], Any]
 
 
 def percentiles() -> Intensity:
@@ -41,6 +36,10 @@ class PairRegistrar(ABC):
         affine: ``"off"``, ``"translation"``, ``"rigid"`` or ``"affine"`` before it, in world space (elastix).
         name: of the method, for reports.
         settings: further entries of the result's settings.
+        device: of the registration and of what follows from it.
+        fill: value of the warped image beyond the moving one; by default the moving image's smallest.
+        antialias: smooth the moving image before it is warped for the result, where the fixed image is coarser. What is
+            registered always is.
 
     Raises:
         ValueError: when an option is out of its range.
@@ -50,20 +49,28 @@ class PairRegistrar(ABC):
     affine: str = "off"
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    fill: float | None = None
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         if self.affine not in AFFINE:
             raise ValueError(f"affine must be one of {AFFINE}, got {self.affine!r}.")
 
     @abstractmethod
-    def deform(self, pair: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """The deformable map between two images that lie on one grid.
 
         Args:
             pair: ``(2, *grid.shape)``, the moving image first, after the affine stage, intensities in [0, 1].
-            grid: of both images, and of the result.
+            inside: where each of them is known and counts, the same shape, bool.
+            grid: of both images, and of the result: that of :py:meth:`working_grid`.
             timings: gets the seconds of each stage.
         """
+
+    def working_grid(self, grid: Grid) -> Grid:
+        """The grid that images are deformed on, of the extent of the fixed image's ``grid``."""
+        return grid
 
     def check(self, grid: Grid) -> None:  # noqa: B027 - most methods take any
         """Raise ValueError when the method can't register images on ``grid``."""
@@ -80,6 +87,8 @@ class PairRegistrar(ABC):
         fixed_label: MetaTensor | None = None,
         moving_points: ArrayLike | None = None,
         fixed_points: ArrayLike | None = None,
+        moving_mask: Tensor | None = None,
+        fixed_mask: Tensor | None = None,
     ) -> Registration:
         """Register a pair.
 
@@ -90,49 +99,41 @@ class PairRegistrar(ABC):
             fixed_label: integers, on any grid in the fixed image's space.
             moving_points: ``(N, D)`` in RAS+ mm, in the moving image's space.
             fixed_points: ``(N, D)`` in RAS+ mm; with ``moving_points`` in the same order they give the TRE.
+            moving_mask: ``(1, *spatial)`` on any grid in the moving image's space; where it is 0 nothing is compared.
+            fixed_mask: the same of the fixed image.
 
         Raises:
             ValueError: when the images have different numbers of axes, are no single-channel images of the method's
-                dimension, or have no overlap and there is no affine stage to bring them together.
+                dimension, have no overlap and there is no affine stage to bring them together, or a mask leaves
+                nothing.
         """
-        moving, fixed = _as_image("moving", moving), _as_image("fixed", fixed)
-        moving_label, fixed_label = (
-            None if label is None else convert_to_tensor(label, device="cpu", track_meta=True)
-            for label in (moving_label, fixed_label)
+        moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
+        fixed_grid = Grid.of(fixed)
+        labels, masks = (
+            [None if item is None else convert_to_tensor(item, device=self.device, track_meta=True) for item in items]
+            for items in ((moving_label, fixed_label), (moving_mask, fixed_mask))
         )
-        moving_grid, fixed_grid = Grid.of(moving), Grid.of(fixed)
-        for name, points in (("moving_points", moving_points), ("fixed_points", fixed_points)):
-            if points is not None and np.asarray(points).shape[1:] != (fixed_grid.dims,):
-                raise ValueError(f"{name} must be (N, {fixed_grid.dims}), got {np.asarray(points).shape}.")
+        for name, cloud in (("moving_points", moving_points), ("fixed_points", fixed_points)):
+            if cloud is not None and np.asarray(cloud).shape[1:] != (fixed_grid.dims,):
+                raise ValueError(f"{name} must be (N, {fixed_grid.dims}), got {np.asarray(cloud).shape}.")
         timings: dict[str, float] = {}
-        affine, deformable = self.estimate(moving, fixed, timings)
-        with timed(timings, "inverse"):
-            back, residual = deformable.invert()
-            inverse = DisplacementField.identity(moving_grid).then_affine(np.linalg.inv(affine)).then(back)
-        with timed(timings, "warp"):
-            whole = deformable.then_affine(affine)
-            warped = _on_grid(whole.warp(moving, moving_grid), fixed_grid)
-            warped_label = None
-            if moving_label is not None:
-                warped_label = _on_grid(whole.warp(moving_label, mode="nearest", padding_mode="zeros"), fixed_grid)
-            if fixed_label is not None and not Grid.of(fixed_label).matches(fixed_grid):
-                still = DisplacementField.identity(fixed_grid)
-                fixed_label = _on_grid(still.warp(fixed_label, mode="nearest", padding_mode="zeros"), fixed_grid)
-        result = Registration(
+        affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings)
+        if labels[1] is not None and not Grid.of(labels[1]).matches(fixed_grid):
+            labels[1] = on_grid(resample(labels[1], fixed_grid, mode="nearest")[0], fixed_grid)
+        return Registration(
             moving,
             fixed,
-            warped,
-            whole,
-            inverse,
-            residual,
             affine,
             deformable,
-            moving_label,
-            fixed_label,
-            warped_label,
-            None if moving_points is None else np.asarray(moving_points),
-            None if fixed_points is None else np.asarray(fixed_points),
-            None if moving_points is None else inverse.map_points(moving_points),
+            self.intensity,
+            labels[0],
+            labels[1],
+            masks[0],
+            masks[1],
+            moving_points=_positions(moving_points),
+            fixed_points=_positions(fixed_points),
+            fill=self.fill,
+            antialias=self.antialias,
             timings=timings,
             settings={
                 "method": self.name,
@@ -141,28 +142,29 @@ class PairRegistrar(ABC):
                 **self.settings,
             },
         )
-        data = (moving, fixed, self.intensity, moving_label, fixed_label, result.moving_points, result.fixed_points)
-        with timed(timings, "metrics"):
-            before = map_metrics(DisplacementField.identity(fixed_grid), *data)
-            result.metrics.update({f"before_{name}": value for name, value in before.items()})
-            result.metrics.update({**map_metrics(whole, *data), **field_metrics(deformable)})
-        return result
 
     def estimate(
-        self, moving: Tensor, fixed: Tensor, timings: dict[str, float] | None = None
-    ) -> tuple[NDArray[np.float64], DisplacementField]:
-        """The map alone, without its inverse and without metrics; arguments and errors as in :py:meth:`register`.
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        moving_mask: Tensor | None = None,
+        fixed_mask: Tensor | None = None,
+        timings: dict[str, float] | None = None,
+    ) -> tuple[Affine, DisplacementField]:
+        """The map alone; arguments and errors as in :py:meth:`register`.
 
         Args:
             moving: image to register.
             fixed: image to register it to.
+            moving_mask: of the moving image.
+            fixed_mask: of the fixed image.
             timings: gets the seconds of each stage.
 
         Returns:
-            the affine stage ``(D + 1, D + 1)`` in RAS+ mm, and the deformable map before it on the fixed image's grid.
+            the affine stage, and the deformable map before it on the fixed image's grid.
         """
         timings = {} if timings is None else timings
-        moving, fixed = _as_image("moving", moving), _as_image("fixed", fixed)
+        moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
         moving_grid, fixed_grid = Grid.of(moving), Grid.of(fixed)
         if moving_grid.dims != fixed_grid.dims:
             raise ValueError(f"moving is {moving_grid.dims}-D and fixed is {fixed_grid.dims}-D; both must be the same.")
@@ -173,39 +175,50 @@ class PairRegistrar(ABC):
                 f"moving and fixed have no overlap in space ({files}); check their origins, or set affine to "
                 "translation, rigid or affine to bring them together."
             )
-        affine = np.eye(fixed_grid.dims + 1)
+        _check_mask("moving_mask", moving_mask, moving_grid)
+        _check_mask("fixed_mask", fixed_mask, fixed_grid)
+        affine = Affine.identity(fixed_grid.dims)
         if self.affine != "off":
             with timed(timings, "affine"):
-                affine = register_affine(moving, fixed, self.affine)
+                affine = register_affine(moving, fixed, self.affine, moving_mask=moving_mask, fixed_mask=fixed_mask)
         with timed(timings, "preparation"):
-            start = DisplacementField.identity(fixed_grid).then_affine(affine)
-            aligned = start.warp(self.intensity(moving), moving_grid)
-            pair = torch.cat([aligned, convert_to_tensor(self.intensity(fixed), track_meta=False)])
-        return affine, self.deform(pair, fixed_grid, timings)
+            grid = self.working_grid(fixed_grid)
+            images, inside = [], []
+            for image, mask, through in ((moving, moving_mask, affine), (fixed, fixed_mask, None)):
+                scaled = torch.as_tensor(self.intensity(image))
+                values, seen = resample(scaled, grid, through, grid=Grid.of(image), antialias=True)
+                if mask is not None:
+                    seen &= resample(mask, grid, through, mode="nearest")[0][0].to(seen.device) > 0
+                images.append(values)
+                inside.append(seen)
+        deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings)
+        if not grid.matches(fixed_grid):
+            deformable = DisplacementField(resize_field(deformable.ddf[None], fixed_grid.shape)[0], fixed_grid)
+        return affine, deformable
+
+    def _image(self, name: str, image: Tensor) -> MetaTensor:
+        """A float MetaTensor ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""
+        if image.dim() not in (3, 4) or image.shape[0] != 1:
+            raise ValueError(f"{name} must be (1, *spatial) with 2 or 3 spatial axes, got {list(image.shape)}.")
+        if not torch.isfinite(image).all():
+            raise ValueError(f"{name} holds NaN or infinite intensities; replace them.")
+        if image.min() == image.max():
+            raise ValueError(f"{name} is constant, there is nothing to register.")
+        return MetaTensor(
+            convert_to_tensor(image, dtype=torch.float32, device=self.device, track_meta=False),
+            affine=torch.from_numpy(Grid.of(image).affine.copy()),
+            meta={k: v for k, v in getattr(image, "meta", {}).items() if k == "filename_or_obj"},
+        )
 
 
-@contextmanager
-def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds of a ``with`` block to ``timings[stage]``."""
-    begin = time.perf_counter()
-    yield
-    timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - begin
+def _positions(points: ArrayLike | None) -> NDArray[np.float64] | None:
+    return None if points is None else np.asarray(points, dtype=np.float64)
 
 
-def _as_image(name: str, image: Tensor) -> MetaTensor:
-    """A float MetaTensor ``(1, *spatial)`` with the affine of its own dimension."""
-    if image.dim() not in (3, 4) or image.shape[0] != 1:
-        raise ValueError(f"{name} must be (1, *spatial) with 2 or 3 spatial axes, got {list(image.shape)}.")
-    if not torch.isfinite(image).all():
-        raise ValueError(f"{name} holds NaN or infinite intensities; replace them.")
-    if image.min() == image.max():
-        raise ValueError(f"{name} is constant, there is nothing to register.")
-    return MetaTensor(
-        convert_to_tensor(image, dtype=torch.float32, device="cpu", track_meta=False),
-        affine=torch.from_numpy(Grid.of(image).affine.copy()),
-        meta={k: v for k, v in getattr(image, "meta", {}).items() if k == "filename_or_obj"},
-    )
-
-
-def _on_grid(image: Tensor, grid: Grid) -> MetaTensor:
-    return MetaTensor(convert_to_tensor(image, track_meta=False), affine=torch.from_numpy(grid.affine.copy()))
+def _check_mask(name: str, mask: Tensor | None, grid: Grid) -> None:
+    if mask is None:
+        return
+    if mask.dim() != grid.dims + 1 or mask.shape[0] != 1:
+        raise ValueError(f"{name} must be (1, *spatial) with {grid.dims} axes, got {list(mask.shape)}.")
+    if not (resample(mask, grid, mode="nearest")[0] > 0).any():
+        raise ValueError(f"{name} leaves nothing of the image: it is 0 wherever the image is.")

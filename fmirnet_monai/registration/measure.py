@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
+from monai.metrics import (
+    CumulativeIterationMetric,
+    compute_average_surface_distance,
+    compute_dice,
+    compute_hausdorff_distance,
+)
 from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fmirnet_monai.metrics import (
-    FoldingMetric,
-    LogJacobianStdMetric,
-    NCCMetric,
-    NMIMetric,
-    SSIMMetric,
-    SurfaceDistanceInMM,
-)
+from fmirnet_monai.metrics import NCCMetric, NMIMetric, SSIMMetric, SurfaceDistanceInMM
+from fmirnet_monai.metrics.folding import SMALLEST
 from fmirnet_monai.spatial import DisplacementField, Grid
 
 
-def image_metrics(image: Tensor, fixed: Tensor) -> dict[str, float]:
-    """SSIM, NCC and NMI of two images ``(1, *spatial)`` in [0, 1].
+def image_metrics(image: Tensor, fixed: Tensor, inside: Tensor | None = None) -> dict[str, float]:
+    """SSIM, NCC and NMI of two images ``(1, *spatial)`` in [0, 1], where both are valid.
 
     SSIM is NaN where an axis is shorter than its window of 11 voxels; axes of one voxel don't count.
+
+    Args:
+        image: to compare.
+        fixed: to compare it with.
+        inside: where both are valid, ``(*spatial)``; None for everywhere. Without a valid voxel all are NaN.
     """
     pair = [
         convert_to_tensor(tensor, dtype=torch.float32, track_meta=False).squeeze()[None, None]
         for tensor in (image, fixed)
     ]
-    metrics = {"ncc": NCCMetric(), "nmi": NMIMetric()}
-    values = {name: _number(metric(*pair)) for name, metric in metrics.items()}
+    if inside is not None and not inside.any():
+        return dict.fromkeys(("ssim", "ncc", "nmi"), math.nan)
+    mask = None if inside is None or bool(inside.all()) else inside.squeeze()[None, None].to(pair[0].device)
+    metrics: dict[str, CumulativeIterationMetric] = {"ncc": NCCMetric(), "nmi": NMIMetric()}
+    values = {name: _number(metric(*pair, mask=mask)) for name, metric in metrics.items()}
     large = min(pair[0].shape[2:]) >= 11
-    return {"ssim": _number(SSIMMetric()(*pair)) if large else math.nan, **values}
+    return {"ssim": _number(SSIMMetric()(*pair, mask=mask)) if large else math.nan, **values}
 
 
 def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
@@ -79,45 +85,21 @@ def point_metrics(points: ArrayLike, moving_points: ArrayLike) -> dict[str, floa
     }
 
 
-def map_metrics(
-    field: DisplacementField,
-    moving: MetaTensor,
-    fixed: MetaTensor,
-    intensity: Callable[[Tensor], Any],
-    moving_label: MetaTensor | None = None,
-    fixed_label: MetaTensor | None = None,
-    moving_points: ArrayLike | None = None,
-    fixed_points: ArrayLike | None = None,
-) -> dict[str, float]:
-    """Image, label and landmark figures of a pair through a map, as far as there are labels and landmarks.
+def field_metrics(field: DisplacementField, determinant: Tensor | None = None) -> dict[str, float]:
+    """Folding in percent (central differences and digital) and SDlogJ; axes of one voxel are left out.
+
+    As :py:class:`FoldingMetric` and :py:class:`LogJacobianStdMetric`, but slab by slab.
 
     Args:
-        field: from the fixed image's space to the moving image's, on the grid of ``fixed``.
-        moving: ``(1, *spatial)``.
-        fixed: ``(1, *spatial)``.
-        intensity: maps an image to [0, 1].
-        moving_label: integers ``(1, *spatial)``.
-        fixed_label: integers on the grid of ``fixed``.
-        moving_points: ``(N, D)`` in RAS+ mm.
-        fixed_points: the same points in the fixed image.
+        field: to measure.
+        determinant: its Jacobian determinant ``(*grid.shape)``, where it is known already.
     """
-    values = image_metrics(intensity(field.warp(moving, Grid.of(moving))), intensity(fixed))
-    if moving_label is not None and fixed_label is not None:
-        values |= label_metrics(field.warp(moving_label, mode="nearest", padding_mode="zeros"), fixed_label)
-    if moving_points is not None and fixed_points is not None:
-        values |= point_metrics(field.map_points(fixed_points), moving_points)
-    return values
-
-
-def field_metrics(field: DisplacementField) -> dict[str, float]:
-    """Folding in percent (central differences and digital) and SDlogJ; axes of one voxel are left out."""
-    ddf = field.flat_ddf()[None]
-    metrics = {
-        "folding": FoldingMetric(),
-        "digital_folding": FoldingMetric(digital=True),
-        "sd_log_jacobian": LogJacobianStdMetric(),
+    determinant = field.jacobian_determinant() if determinant is None else determinant
+    return {
+        "folding": 100.0 * float((determinant <= 0).float().mean()),
+        "digital_folding": field.digital_folding(),
+        "sd_log_jacobian": float(determinant.clamp(min=SMALLEST).log().flatten().std()),
     }
-    return {name: _number(metric(ddf)) for name, metric in metrics.items()}
 
 
 def _number(values: Any) -> float:

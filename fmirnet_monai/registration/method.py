@@ -13,10 +13,11 @@ from monai.transforms import ScaleIntensityRange
 from torch import Tensor
 
 from fmirnet_monai.bundle import find_bundle, read_inference_config
+from fmirnet_monai.losses import MULTIMODAL, SIMILARITIES
 from fmirnet_monai.utils import best_device
 
 from .base import percentiles
-from .registrar import MULTIMODAL, THIN, Registrar, default_optimizer, minimised, similarity
+from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer
 
 BUNDLE_2D = "fmirnet_chaos"
 NO_BUNDLE = "none"  # direct optimisation
@@ -34,9 +35,14 @@ class Method:
     intensity: str = "auto"
     device: str = "auto"
     similarity: str = "auto"
+    optimizer: str = "dense"
+    fill: float | None = None
+    antialias: bool = False
 
     def __post_init__(self) -> None:
-        similarity(self.similarity, 2)
+        for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in table:
+                raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(self, name)!r}.")
         if self.refine < 0:
             raise ValueError(f"refine must be at least 0, got {self.refine}.")
         window(self.intensity)
@@ -74,19 +80,23 @@ class Method:
             "device": self.torch_device(),
             "progress": progress,
             "intensity": scale,
+            "fill": self.fill,
+            "antialias": self.antialias,
         }
         if self.affine != "auto":
             options["affine"] = self.affine
         settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
-            optimizer = default_optimizer(dims, self.similarity)
+            optimizer = default_optimizer(dims, self.similarity, self.optimizer)
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
+        if self.optimizer != "dense":
+            raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")
         folder = find_bundle(bundle)
         registrar = Registrar.from_bundle(folder, self.refine, settings={"bundle": str(folder), **settings}, **options)
         if self.similarity != "auto":
             if registrar.optimizer is None:
                 raise ValueError(f"similarity: {self.similarity} is for the refinement; set refine above 0.")
-            registrar.optimizer.similarity = minimised(similarity(self.similarity, registrar.spatial_dims))
+            registrar.optimizer.similarity = self.similarity
         return registrar
 
 

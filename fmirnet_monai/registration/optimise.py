@@ -1,54 +1,84 @@
 """Registration by direct optimisation of the field: refinement of a prediction, or the whole way without a network.
 
-All optimizers are called as ``optimizer(moving, fixed, initial) -> ddf`` and work coarse to fine on an image pyramid,
-against any loss of two images, on any device.
+All optimizers are called as ``optimizer(moving, fixed, initial, ...) -> ddf`` and work coarse to fine on an image
+pyramid, against any loss of two images, on any device. The similarity is that of the voxels that both images show:
+where the field leads out of the moving image or its mask, or the fixed image is masked, nothing is compared and nothing
+pulls.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import Tensor
 
-from fmirnet_monai.spatial import compose, identity_grid, integrate, warp
+from fmirnet_monai.losses import SIMILARITIES, RegistrationLoss, compare
+from fmirnet_monai.spatial import compose, identity_grid, resize, resize_field, smooth, warp
 
-Similarity = Callable[[Tensor, Tensor], Tensor]
-
-
-def smooth(tensor: Tensor, sigma: float) -> Tensor:
-    """Gaussian filter along the spatial axes of ``(B, C, *spatial)``, ``sigma`` in voxels, border values repeated."""
-    if sigma <= 0:
-        return tensor
-    kernel = gaussian_1d(torch.as_tensor(sigma), truncated=4.0).to(tensor)
-    return separable_filtering(tensor, [kernel] * (tensor.dim() - 2), mode="replicate")
+Similarity = Callable[..., Tensor]
+LOST = 0.3  # share of what is seen at the start that a field may lead out of view
 
 
-def resize(tensor: Tensor, size: Sequence[int]) -> Tensor:
-    """Linear interpolation of ``(B, C, *spatial)`` to ``size`` over the same extent; shrinking smooths first."""
-    factors = [old / new for old, new in zip(tensor.shape[2:], size, strict=True)]
-    if max(factors) > 1:
-        kernels = [gaussian_1d(torch.as_tensor(max((f - 1) / 2, 1e-3)), truncated=4.0).to(tensor) for f in factors]
-        tensor = separable_filtering(tensor, kernels, mode="replicate")
-    mode = "bilinear" if tensor.dim() == 4 else "trilinear"
-    return F.interpolate(tensor, size=tuple(size), mode=mode, align_corners=False)
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A level of the pyramid: images ``(B, C, *spatial)``, where they are valid, and what to do there.
 
+    Attributes:
+        moving: image to warp.
+        fixed: image to fit.
+        moving_mask: ``(B, 1, *spatial)`` of 0 and 1, None where it is valid everywhere.
+        fixed_mask: the same of the fixed image.
+        iterations: at most so many.
+        scale: the finest voxel side over that of each axis, at most 1, ``(1, D, 1, …)``.
+    """
 
-def resize_field(ddf: Tensor, size: Sequence[int]) -> Tensor:
-    """The field ``(B, D, *spatial)`` on a grid of another size over the same extent, in voxels of that grid."""
-    scale = [new / old for old, new in zip(ddf.shape[2:], size, strict=True)]
-    return resize(ddf, size) * torch.tensor(scale).to(ddf).reshape(1, -1, *[1] * len(scale))
+    moving: Tensor
+    fixed: Tensor
+    moving_mask: Tensor | None
+    fixed_mask: Tensor | None
+    iterations: int
+    scale: Tensor
+
+    @property
+    def size(self) -> torch.Size:
+        """Voxels along each axis."""
+        return self.moving.shape[2:]
+
+    @torch.no_grad()
+    def seen(self, ddf: Tensor) -> Tensor:
+        """Where a field leads from a valid voxel of the fixed image to one of the moving, bool ``(B, 1, *spatial)``."""
+        places = identity_grid(ddf) + ddf
+        limit = torch.tensor(self.size).to(places).reshape(1, -1, *[1] * len(self.size)) - 0.5
+        seen = ((places >= -0.5) & (places <= limit)).all(1, keepdim=True)
+        if self.moving_mask is not None:
+            seen = seen & (warp(self.moving_mask, ddf) > 0.999)
+        return seen if self.fixed_mask is None else seen & (self.fixed_mask > 0)
+
+    def keeps_view(self, before: Tensor, after: Tensor) -> bool:
+        """Whether a field sees most of what another saw."""
+        return bool(self.seen(after).sum() >= (1 - LOST) * self.seen(before).sum())
+
+    def warped(self, ddf: Tensor) -> tuple[Tensor, Tensor]:
+        """The moving image through a field, and where it is valid."""
+        return warp(self.moving, ddf), self.seen(ddf)
 
 
 class FieldOptimizer(ABC):
     """Coarse-to-fine descent on the dissimilarity of the warped and the fixed image.
 
+    Pushing what fits badly out of view would lower it. What is seen is therefore a constant to the gradient; a field is
+    judged where both it and the one it started from see; and one that loses more than 30 % of what was seen is not
+    taken.
+
     Args:
-        similarity: loss of two images ``(B, C, *spatial)``, such as :py:class:`torch.nn.MSELoss`, any of MONAI's, or
-            :py:class:`fmirnet_monai.losses.RegistrationLoss` without field terms.
+        similarity: name in :py:data:`fmirnet_monai.losses.SIMILARITIES`, or a loss of two images ``(B, C, *spatial)``,
+            such as :py:class:`torch.nn.MSELoss`, any of MONAI's, or
+            :py:class:`fmirnet_monai.losses.RegistrationLoss`, of which the similarity terms count. See
+            :py:func:`fmirnet_monai.losses.compare` for how it is confined to what is seen.
         iterations: at most so many per level, the coarsest first; each finer level has twice the resolution.
         tolerance: a level ends when the mean loss of the last ten iterations is not lower, by this fraction, than that
             of the ten before.
@@ -60,20 +90,33 @@ class FieldOptimizer(ABC):
     window = 10
     smallest = 16  # voxels of the coarsest level along an axis that is not shorter itself
 
-    def __init__(self, similarity: Similarity, iterations: Sequence[int], tolerance: float = 1e-3) -> None:
+    def __init__(self, similarity: str | Similarity, iterations: Sequence[int], tolerance: float = 1e-3) -> None:
         if not iterations or min(iterations) < 0:
             raise ValueError(f"iterations must be one or more numbers of at least 0, got {iterations}.")
+        if isinstance(similarity, str) and similarity not in SIMILARITIES:
+            raise ValueError(f"similarity must be one of {', '.join(SIMILARITIES)}, got {similarity!r}.")
         self.similarity = similarity
         self.iterations = tuple(iterations)
         self.tolerance = tolerance
 
-    def __call__(self, moving: Tensor, fixed: Tensor, initial: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        initial: Tensor | None = None,
+        moving_mask: Tensor | None = None,
+        fixed_mask: Tensor | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> Tensor:
         """Register a batch.
 
         Args:
             moving: ``(B, C, *spatial)``, intensities about [0, 1].
             fixed: same shape.
             initial: field to start from, ``(B, D, *spatial)`` in voxels; by default the identity.
+            moving_mask: ``(B, 1, *spatial)``, above 0 where the moving image is valid; by default everywhere.
+            fixed_mask: the same of the fixed image.
+            spacing: voxel size along each axis, in any unit; by default equal.
 
         Returns:
             ``(B, D, *spatial)`` in voxels; the initial field where nothing better was found.
@@ -82,22 +125,47 @@ class FieldOptimizer(ABC):
             raise ValueError(f"moving and fixed must have one shape, got {list(moving.shape)} and {list(fixed.shape)}.")
         size = moving.shape[2:]
         start = moving.new_zeros(moving.shape[0], len(size), *size) if initial is None else initial
-        ddf = self.optimise(start, self.pyramid(moving, fixed))
-        with torch.no_grad():
-            before, after = (self.similarity(warp(moving, field), fixed) for field in (start, ddf))
-        return ddf if after < before else start
+        masks = [_binary(mask) for mask in (moving_mask, fixed_mask)]
+        levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size))
+        ddf = self.optimise(start, levels)
+        finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()))
+        return ddf if self.better(finest, start, ddf) else start
+
+    @torch.no_grad()
+    def better(self, level: Level, before: Tensor, after: Tensor) -> bool:
+        """Whether a field fits better than another where both see, without losing much of the view."""
+        both = level.seen(before) & level.seen(after)
+        losses = [self.loss(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
+        return level.keeps_view(before, after) and bool(losses[1] < losses[0])
+
+    def loss(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
+        """The similarity over what is seen."""
+        if isinstance(self.similarity, str):
+            self.similarity = SIMILARITIES[self.similarity](warped.dim() - 2)
+        measure = self.similarity.dissimilarity if isinstance(self.similarity, RegistrationLoss) else self.similarity
+        return compare(measure, warped, fixed, None if bool(seen.all()) else seen)
 
     @abstractmethod
-    def optimise(self, initial: Tensor, pyramid: Iterable[tuple[Tensor, Tensor, int]]) -> Tensor:
+    def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
         """Improve the field level by level, see :py:meth:`pyramid`."""
 
-    def pyramid(self, moving: Tensor, fixed: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Both images and the number of iterations of each level that has any, the coarsest first."""
+    def pyramid(
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        moving_mask: Tensor | None,
+        fixed_mask: Tensor | None,
+        spacing: Sequence[float],
+    ) -> Iterator[Level]:
+        """The levels that have any iterations, the coarsest first."""
         for level, iterations in enumerate(self.iterations):
             factor = 2 ** (len(self.iterations) - 1 - level)
             size = [max(-(-n // factor), min(n, self.smallest)) for n in moving.shape[2:]]
             if iterations > 0:
-                yield resize(moving, size), resize(fixed, size), iterations
+                voxel = torch.tensor([s * n / m for s, n, m in zip(spacing, moving.shape[2:], size, strict=True)])
+                scale = (voxel.min() / voxel).to(moving).reshape(1, -1, *[1] * len(size))
+                sides = _resized(moving, moving_mask, size), _resized(fixed, fixed_mask, size)
+                yield Level(sides[0][0], sides[1][0], _core(sides[0][1]), sides[1][1], iterations, scale)
 
     def converged(self, losses: Sequence[float]) -> bool:
         """Whether the recorded losses of a level have stopped falling."""
@@ -105,6 +173,28 @@ class FieldOptimizer(ABC):
             return False
         before, now = (sum(part) for part in (losses[-2 * self.window : -self.window], losses[-self.window :]))
         return now > before - self.tolerance * abs(before)  # losses such as local NCC are negative
+
+
+def _binary(mask: Tensor | None) -> Tensor | None:
+    """0 and 1, or None where it is valid everywhere."""
+    return None if mask is None or bool((mask > 0).all()) else (mask > 0).float()
+
+
+def _resized(image: Tensor, mask: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+    """Image and mask of another size; of an image's voxels only the valid ones are averaged."""
+    if mask is None or tuple(image.shape[2:]) == tuple(size):
+        return resize(image, size), mask
+    share = resize(mask, size)
+    valid = resize(image * mask, size) / share.clamp(min=1e-6)
+    return torch.where(share > 1e-3, valid, resize(image, size)), (share > 0.5).float()
+
+
+def _core(mask: Tensor | None) -> Tensor | None:
+    """The mask without its rim of one voxel, where slopes of the image reach across its edge."""
+    if mask is None:
+        return None
+    pool = F.max_pool2d if mask.dim() == 4 else F.max_pool3d
+    return 1 - pool(1 - mask, 3, stride=1, padding=1)
 
 
 class DenseOptimizer(FieldOptimizer):
@@ -115,6 +205,8 @@ class DenseOptimizer(FieldOptimizer):
     the vectors themselves tears it (Avants et al., "Symmetric diffeomorphic image registration", MedIA 2008, and
     Vercauteren et al., "Diffeomorphic demons", NeuroImage 2009, descend alike).
 
+    Lengths count in voxels of the axis with the smallest ones, which is the same in mm along all axes.
+
     Args:
         similarity: see :py:class:`FieldOptimizer`.
         iterations: see :py:class:`FieldOptimizer`.
@@ -124,9 +216,11 @@ class DenseOptimizer(FieldOptimizer):
         tolerance: see :py:class:`FieldOptimizer`.
     """
 
+    power = 2  # of the voxels' sides, that turns a gradient by voxels into a displacement along the gradient by mm
+
     def __init__(
         self,
-        similarity: Similarity,
+        similarity: str | Similarity = "auto",
         iterations: Sequence[int] = (40, 40, 40),
         step: float = 0.5,
         update_sigma: float = 2.0,
@@ -141,143 +235,41 @@ class DenseOptimizer(FieldOptimizer):
         self.field_sigma = field_sigma
 
     @torch.no_grad()
-    def optimise(self, initial: Tensor, pyramid: Iterable[tuple[Tensor, Tensor, int]]) -> Tensor:
+    def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
         """Bring the field to each level and descend there."""
         ddf = initial
-        for moving, fixed, iterations in pyramid:
-            ddf = self._descend(moving, fixed, resize_field(ddf, moving.shape[2:]), iterations)
+        for level in pyramid:
+            start = resize_field(ddf, level.size)
+            found = self._descend(level, start)
+            ddf = found if level.keeps_view(start, found) else start
         return resize_field(ddf, initial.shape[2:])
 
-    def _descend(self, moving: Tensor, fixed: Tensor, ddf: Tensor, iterations: int) -> Tensor:
+    def _descend(self, level: Level, ddf: Tensor) -> Tensor:
         losses: list[float] = []
-        while len(losses) < iterations and not self.converged(losses):
-            force, loss = self._force(warp(moving, ddf), fixed)
+        update, field = (self.sigmas(level, sigma) for sigma in (self.update_sigma, self.field_sigma))
+        while len(losses) < level.iterations and not self.converged(losses):
+            force, loss = self._force(level, ddf, update)
             losses.append(loss)
-            length = _longest(force).clamp(min=torch.finfo(force.dtype).tiny)
-            ddf = smooth(compose(ddf, -self.step / length * force), self.field_sigma)
+            length = _longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
+            ddf = smooth(compose(ddf, -self.step / length * force), field)
         return ddf
 
-    def _force(self, warped: Tensor, fixed: Tensor) -> tuple[Tensor, float]:
+    def sigmas(self, level: Level, sigma: float) -> list[float]:
+        """Along each axis, in its voxels."""
+        return [sigma * share for share in level.scale.flatten().tolist()]
+
+    def _force(self, level: Level, ddf: Tensor, sigma: Sequence[float]) -> tuple[Tensor, float]:
         """Smoothed gradient of the similarity with respect to a displacement of the warped image, and its value."""
+        warped, seen = level.warped(ddf)
         with torch.enable_grad():
             leaf = warped.detach().requires_grad_()
-            loss = self.similarity(leaf, fixed)
+            loss = self.loss(leaf, level.fixed, seen)
             (slope,) = torch.autograd.grad(loss, leaf)
         axes = range(2, warped.dim())
         gradient = torch.stack([(slope * torch.gradient(warped, dim=axis)[0]).sum(1) for axis in axes], dim=1)
-        return smooth(gradient, self.update_sigma), float(loss)
+        return smooth(gradient * level.scale**self.power, sigma), float(loss)
 
 
 def _longest(vectors: Tensor) -> Tensor:
     """Length of the longest vector of each item ``(B, D, *spatial)``, shaped to divide it."""
     return vectors.norm(dim=1, keepdim=True).amax(dim=tuple(range(2, vectors.dim())), keepdim=True)
-
-
-class ParametricOptimizer(FieldOptimizer):
-    """Adam on the parameters of a map with which the initial field is composed.
-
-    Args:
-        similarity: see :py:class:`FieldOptimizer`.
-        iterations: see :py:class:`FieldOptimizer`.
-        learning_rate: of Adam.
-        tolerance: see :py:class:`FieldOptimizer`.
-    """
-
-    def __init__(
-        self, similarity: Similarity, iterations: Sequence[int], learning_rate: float, tolerance: float = 1e-3
-    ) -> None:
-        super().__init__(similarity, iterations, tolerance)
-        self.learning_rate = learning_rate
-
-    @abstractmethod
-    def parameters(self, previous: Tensor | None, like: Tensor) -> Tensor:
-        """Parameters for fields of the size of ``like``: those of the level before, or of the identity."""
-
-    @abstractmethod
-    def displacement(self, parameters: Tensor, like: Tensor) -> Tensor:
-        """The map that the parameters mean, as a field of the size of ``like``."""
-
-    @torch.enable_grad()
-    def optimise(self, initial: Tensor, pyramid: Iterable[tuple[Tensor, Tensor, int]]) -> Tensor:
-        """Carry the parameters from level to level."""
-        parameters = None
-        for moving, fixed, iterations in pyramid:
-            start = resize_field(initial, moving.shape[2:])
-            parameters = self.parameters(parameters, start).detach().requires_grad_()
-            adam = torch.optim.Adam([parameters], lr=self.learning_rate)
-            losses: list[float] = []
-            while len(losses) < iterations and not self.converged(losses):
-                adam.zero_grad()
-                loss = self.similarity(warp(moving, compose(start, self.displacement(parameters, start))), fixed)
-                loss.backward()
-                adam.step()
-                losses.append(float(loss.detach()))
-        parameters = self.parameters(parameters, initial).detach()
-        return compose(initial, self.displacement(parameters, initial))
-
-
-class ControlGridOptimizer(ParametricOptimizer):
-    """A stationary velocity field on a coarse control grid, integrated: smooth, invertible, with few parameters.
-
-    Args:
-        similarity: see :py:class:`FieldOptimizer`.
-        iterations: see :py:class:`FieldOptimizer`.
-        spacing: of the control points, in voxels of the level.
-        learning_rate: of Adam, in control points' spacings.
-        tolerance: see :py:class:`FieldOptimizer`.
-    """
-
-    def __init__(
-        self,
-        similarity: Similarity,
-        iterations: Sequence[int] = (60, 60, 60),
-        spacing: int = 6,
-        learning_rate: float = 0.05,
-        tolerance: float = 1e-3,
-    ) -> None:
-        super().__init__(similarity, iterations, learning_rate, tolerance)
-        if spacing < 1:
-            raise ValueError(f"spacing must be at least 1 voxel, got {spacing}.")
-        self.spacing = spacing
-
-    def parameters(self, previous: Tensor | None, like: Tensor) -> Tensor:
-        """Velocity ``(B, D, *grid)`` at each control point."""
-        size = [max(2, -(-n // self.spacing)) for n in like.shape[2:]]
-        if previous is None:
-            return like.new_zeros(*like.shape[:2], *size)
-        return resize_field(previous, size)
-
-    def displacement(self, parameters: Tensor, like: Tensor) -> Tensor:
-        """Integrate the velocity, interpolated and smoothed to about a quadratic B-spline."""
-        return integrate(smooth(resize_field(parameters, like.shape[2:]), self.spacing / 2), 5)
-
-
-class AffineOptimizer(ParametricOptimizer):
-    """An affine map about the image's centre.
-
-    Args:
-        similarity: see :py:class:`FieldOptimizer`.
-        iterations: see :py:class:`FieldOptimizer`.
-        learning_rate: of Adam, in half widths of the image.
-        tolerance: see :py:class:`FieldOptimizer`.
-    """
-
-    def __init__(
-        self,
-        similarity: Similarity,
-        iterations: Sequence[int] = (100, 50, 25),
-        learning_rate: float = 0.01,
-        tolerance: float = 1e-4,
-    ) -> None:
-        super().__init__(similarity, iterations, learning_rate, tolerance)
-
-    def parameters(self, previous: Tensor | None, like: Tensor) -> Tensor:
-        """Change of the matrix and translation ``(B, D, D + 1)``."""
-        return like.new_zeros(like.shape[0], like.shape[1], like.shape[1] + 1) if previous is None else previous
-
-    def displacement(self, parameters: Tensor, like: Tensor) -> Tensor:
-        """Displacement of the affine map."""
-        half = torch.tensor([n / 2 for n in like.shape[2:]]).to(like).reshape(1, -1, *[1] * (like.dim() - 2))
-        points = (identity_grid(like) + 0.5) / half - 1
-        shift = parameters[:, :, -1].reshape(*parameters.shape[:2], *[1] * (like.dim() - 2))
-        return (torch.einsum("bij,nj...->bi...", parameters[:, :, :-1], points) + shift) * half

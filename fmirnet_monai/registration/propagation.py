@@ -15,10 +15,9 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from tqdm import tqdm
 
-from fmirnet_monai.spatial import Grid, warp
+from fmirnet_monai.spatial import Grid, resize, smooth, warp
 
 from .base import PairRegistrar
-from .optimise import resize, smooth
 
 # Of the confidence: the standard deviation in mm of a propagated outline is this far on the annotated slice itself, and
 # grows by these shares of the distance to the nearer annotated slice and of the two neighbours' disagreement.

@@ -9,66 +9,46 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import GlobalMutualInformationLoss, LocalNormalizedCrossCorrelationLoss
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
-from fmirnet_monai.losses import MINDSSCLoss, RegistrationLoss, SSIMLoss
 from fmirnet_monai.spatial import DisplacementField, Grid
 
-from .base import PairRegistrar, timed
-from .optimise import DenseOptimizer, FieldOptimizer, Similarity, resize, resize_field
+from .base import PairRegistrar
+from .optimise import DenseOptimizer, FieldOptimizer
+from .parametric import AffineOptimizer, ControlGridOptimizer
+from .result import timed
 
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
-SIMILARITIES = ("auto", "mse", "lncc", "mi", "mind")
-MULTIMODAL = ("mi", "mind")
+OPTIMIZERS: dict[str, type[FieldOptimizer]] = {
+    "dense": DenseOptimizer,
+    "control_grid": ControlGridOptimizer,
+    "affine": AffineOptimizer,
+}
 
 
-def similarity(name: str, spatial_dims: int) -> nn.Module:
-    """What an optimiser minimises, a loss of two images ``(B, C, *spatial)``.
+def default_optimizer(
+    spatial_dims: int, similarity: str = "auto", optimizer: str = "dense", **options: Any
+) -> FieldOptimizer:
+    """Optimisation of a similarity without a network.
+
+    In 2-D the dense one has the step and smoothing that tuning found on CT slices (``docs/results/ct_tuning.md``).
 
     Args:
-        name: ``"auto"``, mean squares and a local similarity (SSIM in 2-D, local NCC in 3-D); ``"mse"``; ``"lncc"``,
-            local normalised cross-correlation; and for images of different modalities ``"mi"``, mutual information, or
-            ``"mind"``, :py:class:`MINDSSCLoss`.
         spatial_dims: 2 or 3.
+        similarity: name in :py:data:`fmirnet_monai.losses.SIMILARITIES`.
+        optimizer: name in :py:data:`OPTIMIZERS`.
+        options: of the optimizer, in place of its defaults.
 
     Raises:
         ValueError: for another name.
     """
-    if name not in SIMILARITIES:
-        raise ValueError(f"similarity must be one of {', '.join(SIMILARITIES)}, got {name!r}.")
-    if name == "mi":
-        return GlobalMutualInformationLoss()
-    if name == "mind":
-        return MINDSSCLoss()
-    if name == "mse":
-        return nn.MSELoss()
-    if name == "lncc":
-        return LocalNormalizedCrossCorrelationLoss(spatial_dims, kernel_size=9)
-    local = SSIMLoss() if spatial_dims == 2 else LocalNormalizedCrossCorrelationLoss(3, kernel_size=5)
-    return RegistrationLoss({"mse": nn.MSELoss(), "local": local}, weights={"local": 0.1})
-
-
-def default_optimizer(spatial_dims: int, measure: str = "auto", **options: Any) -> DenseOptimizer:
-    """Dense optimisation of a similarity.
-
-    In 2-D, step and smoothing are those that tuning found on CT slices (``docs/results/ct_tuning.md``).
-
-    Args:
-        spatial_dims: 2 or 3.
-        measure: name for :py:func:`similarity`.
-        options: of :py:class:`DenseOptimizer`, in place of its defaults.
-    """
-    if spatial_dims == 2:
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}.")
+    if spatial_dims == 2 and optimizer == "dense":
         options = {"step": 0.25, "update_sigma": 3.0, **options}
-    return DenseOptimizer(minimised(similarity(measure, spatial_dims)), **options)
-
-
-def minimised(loss: nn.Module) -> Similarity:
-    """What an optimiser calls with two images: the loss, or the similarity terms alone of a registration loss."""
-    return loss.dissimilarity if isinstance(loss, RegistrationLoss) else loss
+    return OPTIMIZERS[optimizer](similarity, **options)
 
 
 @dataclass
@@ -81,9 +61,8 @@ class Registrar(PairRegistrar):
         spatial_dims: 2 or 3, of the network or of the optimisation. Volumes are registered slice by slice when it
             is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
-        device: of network and optimisation.
         progress: show a bar while slices are registered.
-        options: ``intensity``, ``affine``, ``name`` and ``settings`` of :py:class:`PairRegistrar`.
+        options: those of :py:class:`PairRegistrar`.
 
     Raises:
         ValueError: when an option is out of its range.
@@ -93,7 +72,6 @@ class Registrar(PairRegistrar):
     optimizer: FieldOptimizer | None = None
     spatial_dims: int = 3
     spatial_size: int = 128
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
 
@@ -162,7 +140,7 @@ class Registrar(PairRegistrar):
         return {
             "refinement steps": max(self.optimizer.iterations) if self.network and self.optimizer else 0,
             "slice by slice": self.spatial_dims < grid.dims,
-            "working grid": self._working_size(grid),
+            "working grid": list(self.working_grid(grid).shape),
             "device": str(self.device),
         }
 
@@ -174,35 +152,39 @@ class Registrar(PairRegistrar):
             thin = [axis for axis, size in enumerate(grid.shape) if size <= most]
             if thin and (most == 1 or len(thin) == 1):
                 return thin[0]
-        return 2 - int(np.argmax(grid.spacing[::-1].round(3)))
+        return 2 - int(np.argmax((grid.spacing / grid.spacing.max()).round(3)[::-1]))
 
-    def _working_size(self, grid: Grid) -> list[int]:
+    def working_grid(self, grid: Grid) -> Grid:
+        """Of about equal voxels, ``spatial_size`` of them along the longest side; slices stay as many as they are."""
         axis = self._slice_axis(grid)
         kept = [i for i in range(grid.dims) if i != axis]
-        extent = [grid.shape[i] * grid.spacing[i] for i in kept]
-        voxel = max(extent) / self.spatial_size
-        if self.network is None:  # a network wants the size that it was trained on, an optimiser gains nothing from it
-            return [min(grid.shape[i], max(16, round(e / voxel))) for i, e in zip(kept, extent, strict=True)]
-        return [max(2, round(e / voxel)) for e in extent]
+        voxel = max(grid.shape[i] * grid.spacing[i] for i in kept) / self.spatial_size
+        size = list(grid.shape)
+        for i in kept:
+            wanted = round(grid.shape[i] * grid.spacing[i] / voxel)
+            # a network wants the size that it was trained on, an optimiser gains nothing from it
+            size[i] = max(2, wanted) if self.network else min(grid.shape[i], max(16, wanted))
+        return grid.resized(size)
 
-    def deform(self, pair: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
-        """Predict or optimise on the working grid, slice by slice where asked."""
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+        """Predict or optimise, slice by slice where asked; slices that only one image shows stay where they are."""
         axis = self._slice_axis(grid)
-        full = [n for i, n in enumerate(grid.shape) if i != axis]
-        size = self._working_size(grid)
-        batch = pair[None] if axis is None else pair.movedim(axis + 1, 0)
+        spacing = [s for i, s in enumerate(grid.spacing.tolist()) if i != axis]
+        items, valid = ((t[None] if axis is None else t.movedim(axis + 1, 0)) for t in (pair, inside))
         fields = []
-        items = tqdm(batch.split(1), desc="slices", unit="slice", disable=not self.progress or len(batch) == 1)
-        for item in items:
-            working = resize(item.float().to(self.device), size)
-            ddf = working.new_zeros(1, len(size), *size)
-            if self.network is not None:
-                with timed(timings, "network"), torch.no_grad():
-                    ddf = self.network(working)
-            if self.optimizer is not None:
-                with timed(timings, "optimisation"):
-                    ddf = self.optimizer(working[:, :1], working[:, 1:], ddf)
-            fields.append(resize_field(ddf, full).cpu())
+        bar = tqdm(items, desc="slices", unit="slice", disable=not self.progress or len(items) == 1)
+        for item, mask in zip(bar, valid, strict=True):
+            working, seen = item[None].float(), mask[None].float()
+            ddf = working.new_zeros(1, len(spacing), *working.shape[2:])
+            if bool((seen[:, :1] * seen[:, 1:]).any()):
+                if self.network is not None:
+                    with timed(timings, "network"), torch.no_grad():
+                        ddf = self.network(working)
+                if self.optimizer is not None:
+                    with timed(timings, "optimisation"):
+                        (moving, fixed), masks = working.split(1, dim=1), seen.split(1, dim=1)
+                        ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing)
+            fields.append(ddf)
         return DisplacementField(_stack(fields, axis), grid)
 
 

@@ -24,9 +24,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from fmirnet_monai.engines import EpochSeed, ProgressBar
-from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial import Grid, resize
 
-from .optimise import resize
 from .propagation import Propagation
 
 MARGIN = 20.0  # mm around all labels that the network sees

@@ -3,55 +3,217 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fmirnet_monai.spatial import DisplacementField
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
+from fmirnet_monai.spatial.roundtrip import Inversion, invert
+
+from .measure import field_metrics, image_metrics, label_metrics, point_metrics
+
+Intensity = Callable[[Tensor], Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Registration:
-    """A registered pair: images ``(1, *spatial)`` in their own intensities, points ``(N, D)`` in RAS+ mm.
+    """A registered pair. What follows from the map is made when it is asked for, and kept, on the device of the images.
+
+    Images are ``(1, *spatial)`` in their own intensities, points ``(N, D)`` in RAS+ mm.
 
     Attributes:
         moving: the moving image on its own grid.
         fixed: the fixed image on its own grid.
-        warped: the moving image on the fixed image's grid, resampled once through ``field``.
-        field: the whole map, affine stage included, from the fixed image's space to the moving image's.
-        inverse: the whole map back, on the moving image's grid.
-        inverse_residual: the largest distance in voxels of the fixed grid by which inverting missed.
-        affine: ``(D + 1, D + 1)`` matrix of the affine stage, fixed to moving space in RAS+ mm; identity without one.
-        deformable: the map without the affine stage, on the fixed grid: ``field`` is ``affine`` after it.
+        affine: of the affine stage, fixed to moving space; the identity without one.
+        deformable: the map before the affine stage, on the fixed grid.
+        intensity: maps an image to [0, 1], for the metrics.
         moving_label: label of the moving image, where given.
         fixed_label: label of the fixed image, where given, on the fixed image's grid.
-        warped_label: the moving label on the fixed image's grid.
+        moving_mask: where the moving image counts, 0 elsewhere, on any grid; everywhere where not given.
+        fixed_mask: the same of the fixed image.
         moving_points: points of the moving image, where given.
         fixed_points: points of the fixed image, where given.
-        warped_points: the moving points, taken to the fixed image's space.
-        metrics: name to value after registration; those of the unregistered pair are named ``before_…``. Distances in
-            mm, folding in percent.
-        timings: seconds per stage.
+        fill: value of ``warped`` beyond the moving image; by default the moving image's smallest.
+        antialias: smooth the moving image before warping where the fixed image is coarser.
+        timings: seconds per stage, of those that were asked for.
         settings: everything that was chosen, by the user or by default.
     """
 
     moving: MetaTensor
     fixed: MetaTensor
-    warped: MetaTensor
-    field: DisplacementField
-    inverse: DisplacementField
-    inverse_residual: float
-    affine: NDArray[np.float64]
+    affine: Affine
     deformable: DisplacementField
+    intensity: Intensity
     moving_label: MetaTensor | None = None
     fixed_label: MetaTensor | None = None
-    warped_label: MetaTensor | None = None
+    moving_mask: Tensor | None = None
+    fixed_mask: Tensor | None = None
     moving_points: NDArray[np.float64] | None = None
     fixed_points: NDArray[np.float64] | None = None
-    warped_points: NDArray[np.float64] | None = None
-    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    fill: float | None = None
+    antialias: bool = False
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def fixed_grid(self) -> Grid:
+        """Grid of the fixed image."""
+        return self.deformable.grid
+
+    @cached_property
+    def map(self) -> Map:
+        """The whole map, affine stage included, from the fixed image's space to the moving image's."""
+        still = np.array_equal(self.affine.matrix, np.eye(self.affine.dims + 1))
+        return self.deformable if still else chain((self.deformable, self.affine))
+
+    @cached_property
+    def field(self) -> DisplacementField:
+        """The whole map as a displacement field on the fixed grid."""
+        return DisplacementField.of(self.map, self.fixed_grid)[0]
+
+    @cached_property
+    def inversion(self) -> Inversion:
+        """The whole map back, on the moving image's grid, and how well it went."""
+        with timed(self.timings, "inverse"):
+            return invert(self.map, Grid.of(self.moving), self.moving.device)
+
+    @property
+    def inverse(self) -> DisplacementField:
+        """The whole map back, on the moving image's grid."""
+        return self.inversion.field
+
+    @cached_property
+    def _warped(self) -> tuple[MetaTensor, Tensor]:
+        with timed(self.timings, "warp"):
+            values, inside = resample(self.moving, self.fixed_grid, self.map, fill=self.fill, antialias=self.antialias)
+            return on_grid(values, self.fixed_grid), inside
+
+    @property
+    def warped(self) -> MetaTensor:
+        """The moving image on the fixed image's grid, resampled once."""
+        return self._warped[0]
+
+    @property
+    def inside(self) -> Tensor:
+        """Where the map leads into the moving image, ``(*spatial)`` of the fixed grid: what is seen of it there."""
+        return self._warped[1]
+
+    @cached_property
+    def unregistered(self) -> tuple[Tensor, Tensor]:
+        """The moving image on the fixed image's grid as the headers place it, and where it is seen."""
+        return resample(self.moving, self.fixed_grid)
+
+    @cached_property
+    def warped_label(self) -> MetaTensor | None:
+        """The moving label on the fixed image's grid, where given."""
+        if self.moving_label is None:
+            return None
+        with timed(self.timings, "warp"):
+            values, _ = resample(self.moving_label, self.fixed_grid, self.map, mode="nearest")
+            return on_grid(values, self.fixed_grid)
+
+    @cached_property
+    def warped_points(self) -> NDArray[np.float64] | None:
+        """The moving points, taken to the fixed image's space, where given."""
+        return None if self.moving_points is None else map_points(self.map.inverse(), self.moving_points)
+
+    @cached_property
+    def determinant(self) -> Tensor:
+        """Jacobian determinant of the deformable map, ``(*spatial)``."""
+        return self.deformable.jacobian_determinant()
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Name to value after registration; those of the unregistered pair are named ``before_…``.
+
+        Similarity is that of what both images show, inside their masks; ``inside`` says how much of the fixed image (or
+        its mask) that is, in percent. Distances are in mm, folding in percent.
+        """
+        with timed(self.timings, "metrics"):
+            before = self._measure(Affine.identity(self.fixed_grid.dims), *self.unregistered)
+        return {**{f"before_{name}": value for name, value in before.items()}, **self.after}
+
+    @cached_property
+    def after(self) -> dict[str, float]:
+        """The metrics after registration alone."""
+        warped, _ = self._warped, self.warped_label  # timed by themselves
+        with timed(self.timings, "metrics"):
+            return {**self._measure(self.map, *warped), **field_metrics(self.deformable, self.determinant)}
+
+    @cached_property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """The warped image ``(1, *spatial)`` in [0, 1], and where its similarity counts, ``(*spatial)``."""
+        region = self._region(self.map, self.inside)
+        return seen_intensities(self.intensity, self.warped, region), region
+
+    def _region(self, through: Map, inside: Tensor) -> Tensor:
+        """Where the similarity of the images counts: inside the moving image and both masks, ``(*spatial)``."""
+        region = inside
+        if self.moving_mask is not None:
+            region = region & (resample(self.moving_mask, self.fixed_grid, through, mode="nearest")[0][0] > 0)
+        return region if self.fixed_mask is None else region & self._fixed_mask
+
+    @cached_property
+    def _fixed_mask(self) -> Tensor:
+        assert self.fixed_mask is not None
+        return resample(self.fixed_mask, self.fixed_grid, mode="nearest")[0][0] > 0
+
+    def _measure(self, through: Map, values: Tensor, inside: Tensor) -> dict[str, float]:
+        if through is self.map:
+            image, region = self.seen
+        else:
+            region = self._region(through, inside)
+            image = seen_intensities(self.intensity, values, region)
+        whole = region.numel() if self.fixed_mask is None else int(self._fixed_mask.sum())
+        found = image_metrics(image, self.scaled, region)
+        found["inside"] = 100.0 * int(region.sum()) / max(whole, 1)
+        if self.moving_label is not None and self.fixed_label is not None:
+            label = self.warped_label if through is self.map else None
+            if label is None:
+                label = on_grid(
+                    resample(self.moving_label, self.fixed_grid, through, mode="nearest")[0], self.fixed_grid
+                )
+            found |= label_metrics(label, self.fixed_label)
+        if self.moving_points is not None and self.fixed_points is not None:
+            found |= point_metrics(map_points(through, self.fixed_points), self.moving_points)
+        return found
+
+    @cached_property
+    def scaled(self) -> Tensor:
+        """The fixed image in [0, 1]."""
+        return torch.as_tensor(self.intensity(self.fixed))
+
+
+def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Tensor:
+    """An image ``(1, *spatial)`` in [0, 1], scaled by what stands in the region alone; 0 elsewhere."""
+    scaled = torch.zeros(values.shape, device=values.device)
+    if region.any():
+        scaled[:, region] = torch.as_tensor(intensity(values.as_subclass(Tensor)[:, region]))
+    return scaled
+
+
+def map_points(through: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points ``(N, D)`` in RAS+ mm through a map."""
+    return through(torch.from_numpy(np.asarray(points, dtype=np.float64)).to(through.device))[0].cpu().numpy()
+
+
+def on_grid(image: Tensor, grid: Grid) -> MetaTensor:
+    """An image with the geometry of a grid."""
+    return MetaTensor(image.as_subclass(Tensor), affine=torch.from_numpy(grid.affine.copy()))
+
+
+@contextmanager
+def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the seconds of a ``with`` block to ``timings[stage]``."""
+    begin = time.perf_counter()
+    yield
+    timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - begin

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
+from fmirnet_monai.spatial import DisplacementField, resample
+
 from .registrar import Registrar
+from .result import on_grid
 
 
 class Registerd(MapTransform):
@@ -35,6 +37,11 @@ class Registerd(MapTransform):
         names: keys to write, one per key; None overwrites ``keys``.
         ddf_key: where to store the field ``(D, *spatial)`` in voxels of the fixed image, which
             :py:class:`fmirnet_monai.transforms.Warpd` applies; None doesn't store it.
+        inside_key: where to store the map ``(1, *spatial)`` of 0 and 1 that says where the field leads into the moving
+            image; None doesn't store it.
+        moving_mask_key: mask of the moving image, on any grid in its space; where it is 0 the image says nothing.
+        fixed_mask_key: the same of the fixed image.
+        fill: value beyond the moving image, by default its smallest, and 0 for labels.
         allow_missing_keys: don't raise when one of ``keys`` is absent.
     """
 
@@ -48,6 +55,10 @@ class Registerd(MapTransform):
         names: KeysCollection | None = None,
         ddf_key: str | None = "ddf",
         allow_missing_keys: bool = False,
+        inside_key: str | None = None,
+        moving_mask_key: str | None = None,
+        fixed_mask_key: str | None = None,
+        fill: float | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.moving_key = moving_key
@@ -56,20 +67,27 @@ class Registerd(MapTransform):
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.names = self.keys if names is None else ensure_tuple_rep(names, len(self.keys))
         self.ddf_key = ddf_key
+        self.inside_key = inside_key
+        self.mask_keys = moving_mask_key, fixed_mask_key
+        self.fill = fill
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the warped images and the field."""
         result = dict(data)
-        fixed = result[self.fixed_key]
+        moving, fixed = result[self.moving_key], result[self.fixed_key]
         flat = fixed.dim() == 3 or min(fixed.shape[1:]) == 1
         registrar = self.registrar or Registrar(spatial_dims=2 if flat else 3)
-        affine_stage, deformable = registrar.estimate(result[self.moving_key], fixed)
-        field = deformable.then_affine(affine_stage)
-        affine = torch.from_numpy(field.grid.affine.copy())
+        masks = [None if key is None else result[key] for key in self.mask_keys]
+        affine, deformable = registrar.estimate(moving, fixed, *masks)
+        found, grid = deformable.then(affine), deformable.grid
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
-            warped = field.warp(result[key], mode=mode, padding_mode="zeros" if mode == "nearest" else "border")
+            values, _ = resample(result[key], grid, found, mode=mode, fill=self.fill if mode != "nearest" else None)
             source = {k: v for k, v in getattr(result[key], "meta", {}).items() if k == ImageMetaKey.FILENAME_OR_OBJ}
-            result[name] = MetaTensor(torch.as_tensor(warped), affine=affine, meta=source)
+            result[name] = on_grid(values, grid)
+            result[name].meta.update(source)
+        if self.inside_key is not None:
+            inside = resample(moving, grid, found)[1]
+            result[self.inside_key] = on_grid(inside[None].to(torch.uint8), grid)
         if self.ddf_key is not None:
-            result[self.ddf_key] = MetaTensor(field.ddf, affine=affine)
+            result[self.ddf_key] = on_grid(DisplacementField.of(found, grid)[0].ddf, grid)
         return result

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.data import LoadedPair
-from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial import DisplacementField, Grid, resample
 
 Case = dict[str, Any]
 
@@ -106,13 +106,13 @@ def draw_comparison(
             {"fixed": None, "moving": DisplacementField.identity(grid), **fields}.items()
         ):
             rows[0][column].set_title(fill(name, 18), fontsize=9)
-            image = fixed if field is None else cut(intensity(field.warp(pair.moving, Grid.of(pair.moving)))[0])
+            image = fixed if field is None else cut(intensity(resample(pair.moving, grid, field)[0])[0])
             rows[0][column].imshow(image, cmap="gray", vmin=0, vmax=1)
             _contour(rows[0][column], contour, "lime")
             if field is None:
                 continue
             if pair.moving_label is not None:
-                _contour(rows[0][column], cut(field.warp(pair.moving_label, mode="nearest")[0]), "red")
+                _contour(rows[0][column], cut(resample(pair.moving_label, grid, field, mode="nearest")[0][0]), "red")
             rows[1][column].imshow(fixed - image, cmap="RdBu", vmin=-1, vmax=1)
             if name != "moving":
                 _grid(rows[2][column], np.stack([cut(component).T for component in field.ddf]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai import __version__
-from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial import Grid, resample
 from fmirnet_monai.utils import package_version, write_text
 
 from .planes import Plane, choose_planes, choose_voxel, obliqueness, png_uri, resized
@@ -32,7 +32,7 @@ FOLDED = (255, 0, 255)
 GRID_LINES = 32
 
 
-def write_report(registration: Registration, path: str | Path) -> Path:
+def write_report(registration: Registration, path: str | Path, metrics: bool = True, inverse: bool = True) -> Path:
     """Write a registration as one HTML file that needs nothing else, whole or not at all.
 
     It holds a verdict in numbers with warnings, metrics before and after, pictures (one plane of a 2-D image or of a
@@ -41,6 +41,8 @@ def write_report(registration: Registration, path: str | Path) -> Path:
     Args:
         registration: what a registrar gave.
         path: HTML to write.
+        metrics: measure, and show it.
+        inverse: invert the map, and show how well it went.
 
     Returns:
         ``path``.
@@ -50,25 +52,29 @@ def write_report(registration: Registration, path: str | Path) -> Path:
     """
     r = registration
     grid = Grid.of(r.fixed)
-    determinant = r.deformable.jacobian_determinant().cpu().numpy()
-    distance = np.linalg.norm(r.field.world_vectors(), axis=-1)
-    shift = np.linalg.norm(r.deformable.world_vectors(), axis=-1)
+    determinant = r.determinant.cpu().numpy()
+    distance = r.field.length().cpu().numpy()
+    shift = distance if r.field is r.deformable else r.deformable.length().cpu().numpy()
     label = r.fixed_label if r.fixed_label is not None else r.warped_label
     voxel = choose_voxel(None if label is None else _array(label), shift, _array(r.fixed))
     slices = [_Slice(r, plane, determinant, distance) for plane in choose_planes(grid, voxel)]
     folded = int((determinant <= 0).sum())
-    warnings = find_warnings(r.metrics, r.inverse_residual, 100 * folded / determinant.size)
+    figures = r.metrics if metrics else {}
+    residual = r.inversion.residual if inverse else 0.0
+    warnings = find_warnings(figures, residual, 100 * folded / determinant.size)
     moving, fixed = _file_name(r.moving, "moving image"), _file_name(r.fixed, "fixed image")
     method = str(r.settings.get("method", "unknown method"))
     chip = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "no warning"
     body = [
         f"<h1>{escape(moving)} <span class=quiet>registered to</span> {escape(fixed)}</h1>",
         f"<p class=quiet>Method: {escape(method)}</p>",
-        f'<p class="verdict {"bad" if warnings else "good"}"><b>{chip}</b> {_verdict(r, folded, determinant.size)}</p>',
+        f'<p class="verdict {"bad" if warnings else "good"}"><b>{chip}</b> '
+        f"{_verdict(r, figures, folded, residual if inverse else None)}</p>",
         "".join(f"<p class=warning>Warning: {escape(text)}</p>" for text in warnings),
         "<p class=quiet>Numbers alone prove no correspondence of anatomy: look at the pictures as well.</p>",
+        HATCH,
         _compare(slices),
-        "<h2>Metrics</h2>" + _metric_table(r.metrics),
+        *(["<h2>Metrics</h2>" + _metric_table(figures)] if metrics else []),
         "<h2>Pictures</h2>" + _pictures(slices, folded, determinant, distance),
         "<h2>Details</h2><div class=tables>" + _details(r, moving, fixed) + "</div>",
     ]
@@ -121,20 +127,23 @@ def _change(name: str, before: float, after: float) -> float:
     return -change if name in LOWER_IS_BETTER else change
 
 
-def _verdict(r: Registration, folded: int, total: int) -> str:
+def _verdict(r: Registration, metrics: Mapping[str, float], folded: int, residual: float | None) -> str:
     parts = []
-    paired = {n: v for n, v in r.metrics.items() if math.isfinite(v) and math.isfinite(_before(r, n))}
+    paired = {n: v for n, v in metrics.items() if math.isfinite(v) and math.isfinite(_before(metrics, n))}
     similarity = next((n for n in SIMILARITIES if n in paired), None)
     for name in (similarity, "dice", "tre_mean"):
         if name in paired:
-            parts.append(f"{column(name)[0]} {_number(name, _before(r, name))} → {_number(name, paired[name])}")
-    parts.append(f"folding {r.metrics.get('folding', 100 * folded / total):.2f} %")
-    parts.append(f"inverse residual {r.inverse_residual:.2f} voxels")
+            parts.append(f"{column(name)[0]} {_number(name, _before(metrics, name))} → {_number(name, paired[name])}")
+    if not r.inside.all():
+        parts.append(f"{100 * float((~r.inside).float().mean()):.1f} % not seen in the moving image")
+    parts.append(f"folding {100 * folded / r.determinant.numel():.2f} %")
+    if residual is not None:
+        parts.append(f"inverse residual {residual:.2f} voxels")
     return " · ".join(escape(part) for part in parts)
 
 
-def _before(r: Registration, name: str) -> float:
-    return r.metrics.get(f"before_{name}", math.nan)
+def _before(metrics: Mapping[str, float], name: str) -> float:
+    return metrics.get(f"before_{name}", math.nan)
 
 
 def _metric_table(metrics: Mapping[str, float]) -> str:
@@ -182,21 +191,26 @@ class _Slice:
 
     def __init__(self, r: Registration, plane: Plane, determinant: NDArray, distance: NDArray) -> None:
         self.plane = plane
-        still = DisplacementField.identity(plane.slice_grid())
         low, high = _window(r.moving)
+        unregistered, known = r.unregistered
         self.images = {
             "fixed": _scaled(plane.take(_array(r.fixed)), *_window(r.fixed)),
-            "moving": _scaled(plane.take(_array(still.warp(r.moving))), low, high),
+            "moving": _scaled(plane.take(_array(unregistered)), low, high),
             "warped": _scaled(plane.take(_array(r.warped)), low, high),
         }
         labels: dict[str, Tensor | None] = {"fixed": r.fixed_label, "warped": r.warped_label}
         if r.moving_label is not None:
-            labels["moving"] = still.warp(r.moving_label, mode="nearest", padding_mode="zeros")
+            labels["moving"] = resample(r.moving_label, plane.slice_grid(), mode="nearest")[0]
         points = {"fixed": r.fixed_points, "moving": r.moving_points, "warped": r.warped_points}
         self.overlays = {
             name: "".join(_path(line, "Z") for line in plane.outlines(plane.take(_array(label))))
             for name, label in labels.items()
             if label is not None
+        }
+        unseen = {"moving": ~known, "warped": ~r.inside}
+        self.unseen = {
+            name: "".join(_path(line, "Z") for line in plane.outlines(plane.take(where.cpu().numpy())))
+            for name, where in unseen.items()
         }
         self.dots = {name: plane.near(cloud) for name, cloud in points.items() if cloud is not None}
         self.determinant = plane.take(determinant)
@@ -206,11 +220,13 @@ class _Slice:
         where = [plane.take(np.broadcast_to(s, d.shape)) + plane.take(d) for s, d in zip(start, ddf, strict=True)]
         self.lines = _grid_lines(plane.place(np.stack(where, axis=-1)))
 
-    def picture(self, content: str, overlay: Iterable[str] = (), kind: str = "") -> str:
-        """The SVG of a picture, in mm, with outlines and landmarks of the named images and the sides' letters."""
+    def picture(self, content: str, overlay: Iterable[str] = (), kind: str = "", hatched: str = "") -> str:
+        """The SVG of a picture, in mm, with outlines and landmarks of the named images and the sides' letters; hatched
+        where one of them, or the image ``hatched``, isn't seen.
+        """
         width, height = self.plane.extent
         size = max(width, height)
-        drawn = []
+        drawn = [f'<path class="unseen {n}" d="{self.unseen[n]}"/>' for n in (*overlay, hatched) if self.unseen.get(n)]
         for name in overlay:
             if self.overlays.get(name):
                 drawn.append(f'<path class="outline {name}" d="{self.overlays[name]}"/>')
@@ -288,8 +304,11 @@ def _pictures(slices: list[_Slice], folded: int, determinant: NDArray, distance:
             (s.picture(s.grey("fixed"), ["fixed"]), "fixed"),
             (s.picture(s.grey("moving"), ["fixed", "moving"]), "moving, not registered"),
             (s.picture(s.grey("warped"), ["fixed", "warped"]), "warped (moving, registered)"),
-            (s.picture(s.image(s.map(before, "RdBu", -gap, gap, True))), "fixed − moving" + scale_gap),
-            (s.picture(s.image(s.map(after, "RdBu", -gap, gap, True))), "fixed − warped" + scale_gap),
+            (
+                s.picture(s.image(s.map(before, "RdBu", -gap, gap, True)), [], "", "moving"),
+                "fixed − moving" + scale_gap,
+            ),
+            (s.picture(s.image(s.map(after, "RdBu", -gap, gap, True)), [], "", "warped"), "fixed − warped" + scale_gap),
             (s.picture(f'<path class="grid" d="{s.lines}"/>'), "warped grid: where its points are taken from"),
             (
                 s.picture(s.image(volume, kind="blocks")),
@@ -319,6 +338,8 @@ def _legend(slices: list[_Slice]) -> str:
             "Outlines and landmarks: <b class=green>fixed</b>, <b class=red>moving or warped</b>; the landmarks are "
             "those within a few mm."
         )
+    if any(path for s in slices for path in s.unseen.values()):
+        text.append("Hatched: beyond the moving image, where nothing is known and nothing is measured.")
     text.append(
         "Every image is shown between its own 0.5th and 99.5th percentile, and so are the differences. Grid and "
         "Jacobian determinant leave the affine stage out, the displacement holds it."
@@ -387,7 +408,7 @@ svg:has(.grid){background:#fff}.view{position:relative}
 :root:not(.before) .view .moving,.before .view .warped,.bare .view .lines{display:none}
 .blocks{image-rendering:pixelated}
 .outline,.grid,.dot{fill:none;vector-effect:non-scaling-stroke;stroke-width:1.3}.grid{stroke:#222;stroke-width:.7}
-.outline.fixed{stroke:#2f4}.outline{stroke:#f43}.dot{stroke:#000;stroke-width:.7;fill:#f43}.dot.fixed{fill:#2f4}
+.unseen{fill:url(#hatch);fill-rule:evenodd}.outline.fixed{stroke:#2f4}.outline{stroke:#f43}.dot{stroke:#000;stroke-width:.7;fill:#f43}.dot.fixed{fill:#2f4}
 text{fill:#fff;stroke:#000;stroke-width:.18em;paint-order:stroke;text-anchor:middle;dominant-baseline:central;
  font-family:system-ui,sans-serif}
 .green{color:#0a8a2a}.red{color:#e0301e}.folded{display:inline-block;width:.8em;height:.8em;background:FOLDED}
@@ -396,6 +417,11 @@ text{fill:#fff;stroke:#000;stroke-width:.18em;paint-order:stroke;text-anchor:mid
 #blend{vertical-align:middle;width:14rem}
 @media print{.controls{display:none}body{padding:0;font-size:11px}svg{max-height:9cm}section{break-before:auto}}
 """
+HATCH = (
+    '<svg width=0 height=0 style="position:absolute" aria-hidden="true"><defs><pattern id="hatch" width="6" height="6" '
+    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" fill="#8888"/>'
+    '<rect width="2" height="6" fill="#fc0c"/></pattern></defs></svg>'
+)
 SCRIPT = """
 const get=id=>document.getElementById(id),root=document.documentElement;
 function update(){

@@ -111,7 +111,7 @@ class Plane:
             )
         return np.stack(found, axis=-1)
 
-    def near(self, points: ArrayLike) -> NDArray[np.float64]:
+    def near(self, points: NDArray) -> NDArray[np.float64]:
         """Place of those of the points ``(N, D)`` in RAS+ mm that lie on the slice or a few mm from it, ``(M, 2)``."""
         voxels = self.grid.to_voxel(points)
         if self.axis is not None:

@@ -16,6 +16,7 @@ COLUMNS = {
     "ssim": ("SSIM", 3),
     "ncc": ("NCC", 3),
     "nmi": ("NMI", 3),
+    "inside": ("Compared (%)", 1),
     "dice": ("Dice", 3),
     "hd": ("HD (mm)", 2),
     "hd95": ("HD95 (mm)", 2),

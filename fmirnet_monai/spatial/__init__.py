@@ -1,17 +1,24 @@
-"""The displacement field: warp, compose, integrate, Jacobian. Convention: see :py:mod:`fmirnet_monai.spatial.field`.
+"""Maps of space, fields on a grid, images resampled. Convention: see :py:mod:`fmirnet_monai.spatial.field`.
 
 Files of other tools are read and written by :py:mod:`fmirnet_monai.spatial.itk`, imported where it is needed.
 """
 
-from .displacement import DisplacementField
+from .displacement import DisplacementField, Inverse
 from .field import compose, downsample, identity_grid, integrate, upsample_field, warp
 from .grid import Grid
-from .inverse import invert
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
+from .maps import Affine, Chain, Map, chain
+from .resample import resample, resize, resize_field, smooth
+from .roundtrip import invert
 
 __all__ = [
+    "Affine",
+    "Chain",
     "DisplacementField",
     "Grid",
+    "Inverse",
+    "Map",
+    "chain",
     "compose",
     "digital_jacobian_determinants",
     "downsample",
@@ -19,6 +26,10 @@ __all__ = [
     "integrate",
     "invert",
     "jacobian_determinant",
+    "resample",
+    "resize",
+    "resize_field",
+    "smooth",
     "upsample_field",
     "warp",
 ]

@@ -1,7 +1,9 @@
-"""A displacement field together with the grid it lies on."""
+"""A displacement field together with the grid it lies on, and its inverse."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +11,17 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .field import identity_grid, sample
-from .grid import Grid
-from .inverse import invert
-from .jacobian import jacobian_determinant
+from .field import sample_at
+from .grid import Grid, position
+from .inverse import FieldInverse
+from .jacobian import digital_jacobian_determinants, jacobian_determinant
+from .maps import Map, Mapped
 
 
 @dataclass(frozen=True, eq=False)
-class DisplacementField:
-    """Pull-back map from the fixed image's space to the moving image's: ``x -> x + ddf(x)``.
+class DisplacementField(Map):
+    """``x -> x + ddf(x)``, linear between voxels; beyond the grid, half a voxel from its outermost centres, it is not
+    known and moves nothing, as in ITK.
 
     Attributes:
         ddf: ``(D, *grid.shape)`` in voxels of ``grid``, channel i along array axis i.
@@ -33,80 +37,75 @@ class DisplacementField:
             raise ValueError(f"ddf must have shape {expected} on its grid, got {tuple(self.ddf.shape)}.")
         object.__setattr__(self, "ddf", self.ddf.as_subclass(Tensor))  # the grid says where it lies, no MetaTensor
 
-    def world_vectors(self) -> NDArray[np.float64]:
-        """Displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
-        return np.moveaxis(self.ddf.double().cpu().numpy(), 0, -1) @ self.grid.affine[:-1, :-1].T
+    @property
+    def dims(self) -> int:
+        return self.grid.dims
+
+    def __call__(self, points: Tensor) -> Mapped:
+        voxels = self.grid.to_voxel(points)
+        inside = self.grid.holds(voxels)
+        shift = sample_at(self.ddf, voxels).movedim(0, -1).to(points) * inside.unsqueeze(-1)
+        return points + shift @ torch.from_numpy(self.grid.affine[:-1, :-1].T.copy()).to(points), inside
+
+    def at(self, grid: Grid, slab: slice = slice(None), like: Tensor | None = None) -> Mapped:
+        """See :py:class:`Map`; on the field's own grid nothing is interpolated."""
+        if not self.grid.matches(grid):
+            return super().at(grid, slab, like)
+        voxels = grid.indices(slab, like)
+        moved = grid.to_world(voxels + self.ddf[:, slab].movedim(0, -1).to(voxels))
+        return moved, torch.ones(moved.shape[:-1], dtype=torch.bool, device=moved.device)
+
+    def inverse(self) -> Inverse:
+        """See :py:class:`Inverse`."""
+        return Inverse(self)
+
+    def to(self, device: torch.device) -> DisplacementField:
+        return self if self.device == device else DisplacementField(self.ddf.to(device), self.grid)
 
     @classmethod
-    def from_world_vectors(cls, vectors: ArrayLike, grid: Grid) -> DisplacementField:
-        """From displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
-        voxels = np.asarray(vectors, dtype=np.float64) @ np.linalg.inv(grid.affine[:-1, :-1]).T
-        return cls(torch.from_numpy(np.moveaxis(voxels, -1, 0).astype(np.float32).copy()), grid)
-
-    def warp(
-        self, image: Tensor, image_grid: Grid | None = None, mode: str = "bilinear", padding_mode: str = "border"
-    ) -> Tensor:
-        """Resample a moving image, once, from its own grid onto this one.
-
-        Args:
-            image: ``(C, *image_grid.shape)``.
-            image_grid: its grid; by default read from the image (a MetaTensor).
-            mode: ``"bilinear"`` or ``"nearest"`` (labels).
-            padding_mode: ``"border"``, ``"zeros"`` or ``"reflection"`` outside the image.
-
-        Returns:
-            ``(C, *grid.shape)``, a plain tensor in the dtype and on the device of ``image``.
-        """
-        source = image_grid or Grid.of(image)
-        matrix, offset = self.grid.voxel_map(source)
-        ddf = self.ddf.double().unsqueeze(0)
-        points = torch.einsum("ij,bj...->bi...", matrix.to(ddf), identity_grid(ddf) + ddf)
-        points = points + offset.to(ddf).reshape(1, -1, *[1] * self.grid.dims)
-        sampled = sample(image.as_subclass(Tensor).to(ddf).unsqueeze(0), points, mode, padding_mode)[0]
-        return (sampled if image.is_floating_point() else sampled.round()).to(image.device, image.dtype)
-
-    def map_points(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Take points of the fixed image to where they are in the moving one.
-
-        Landmarks of the *moving* image go the other way: map them with the inverse field.
-
-        Args:
-            points: ``(N, D)`` in RAS+ mm.
-
-        Returns:
-            ``(N, D)`` in RAS+ mm; beyond the grid the nearest border voxel's displacement holds.
-        """
-        voxels = torch.from_numpy(self.grid.to_voxel(points))
-        sites = voxels.T.reshape(1, self.grid.dims, -1, *[1] * (self.grid.dims - 1))
-        shift = sample(self.ddf.double().cpu().unsqueeze(0), sites).reshape(self.grid.dims, -1).T
-        return self.grid.to_world((voxels + shift).numpy())
+    def of(cls, found: Map, grid: Grid) -> tuple[DisplacementField, Tensor]:
+        """A map as a field on a grid, and where it is known, ``(*grid.shape)``; a field on its own grid is itself."""
+        if isinstance(found, cls) and found.grid.matches(grid):
+            return found, torch.ones(grid.shape, dtype=torch.bool, device=found.device)
+        like = position(found.device)
+        ddf = torch.empty(grid.dims, *grid.shape, device=like.device)
+        inside = torch.empty(grid.shape, dtype=torch.bool, device=like.device)
+        for slab in grid.slabs():
+            points, inside[slab] = found.at(grid, slab, like)
+            ddf[:, slab] = (grid.to_voxel(points) - grid.indices(slab, like)).movedim(-1, 0).float()
+        return cls(ddf, grid), inside
 
     @classmethod
     def identity(cls, grid: Grid) -> DisplacementField:
         """The map that moves nothing."""
         return cls(torch.zeros(grid.dims, *grid.shape), grid)
 
-    def then(self, outer: DisplacementField) -> DisplacementField:
-        """Compose on this grid: ``x -> outer(self(x))``; resampling once with it equals ``outer`` first, then this.
+    def world_vectors(self) -> NDArray[np.float32]:
+        """Displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
+        vectors = np.empty((*self.grid.shape, self.dims), dtype=np.float32)
+        for slab in self.grid.slabs():
+            vectors[slab] = self._world(slab).movedim(0, -1).cpu()
+        return vectors
 
-        Args:
-            outer: from the space this field points into, on any grid.
-        """
-        start = self.grid.points()
-        inner = start + self.world_vectors().reshape(start.shape)
-        return self.from_world_vectors((outer.map_points(inner) - start).reshape(*self.grid.shape, -1), self.grid)
+    def _world(self, slab: slice) -> Tensor:
+        """Displacement in mm of a slab, ``(D, ...)``, in double precision where the device has it."""
+        part = self.ddf[:, slab].to(position(self.ddf.device))
+        return torch.tensordot(torch.from_numpy(self.grid.affine[:-1, :-1].copy()).to(part), part, 1)
 
-    def then_affine(self, matrix: ArrayLike) -> DisplacementField:
-        """Compose with an affine map ``(D + 1, D + 1)`` in RAS+ mm, which holds everywhere: ``x -> matrix self(x)``."""
-        change = np.asarray(matrix, dtype=np.float64)
-        start = self.grid.points()
-        inner = start + self.world_vectors().reshape(start.shape)
-        vectors = inner @ change[:-1, :-1].T + change[:-1, -1] - start
-        return self.from_world_vectors(vectors.reshape(*self.grid.shape, -1), self.grid)
+    @classmethod
+    def from_world_vectors(cls, vectors: ArrayLike, grid: Grid) -> DisplacementField:
+        """From displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
+        values = np.asarray(vectors)
+        ddf = torch.empty(grid.dims, *grid.shape)
+        back = np.linalg.inv(grid.affine[:-1, :-1]).T
+        for slab in grid.slabs():
+            with np.errstate(invalid="ignore"):  # of vectors that are not finite, which readers refuse
+                ddf[:, slab] = torch.from_numpy(values[slab] @ back).movedim(-1, 0).float()
+        return cls(ddf, grid)
 
-    def resample(self, grid: Grid) -> DisplacementField:
-        """The same map on another grid; beyond this one the nearest border voxel's displacement holds."""
-        return DisplacementField.identity(grid).then(self)
+    def length(self) -> Tensor:
+        """Length of the displacement in mm, ``(*grid.shape)``."""
+        return torch.cat([self._world(slab).norm(dim=0).float() for slab in self.grid.slabs()])
 
     def flat_ddf(self) -> Tensor:
         """The field without axes of one voxel, ``(d, *spatial)``: a volume of one slice gives a 2-D field."""
@@ -115,16 +114,65 @@ class DisplacementField:
 
     def jacobian_determinant(self) -> Tensor:
         """``(*grid.shape)`` by central differences, see :py:func:`fmirnet_monai.spatial.jacobian_determinant`."""
-        return jacobian_determinant(self.flat_ddf()[None]).reshape(self.grid.shape)
+        ddf = self.flat_ddf()[None]
+        size = ddf.shape[2]
+        rows = []
+        for slab in Grid(ddf.shape[2:], np.eye(ddf.dim() - 1)).slabs():
+            begin, end = max(0, slab.start - 1), min(size, slab.stop + 1)  # central differences see one row beyond
+            part = jacobian_determinant(ddf[:, :, begin:end])
+            rows.append(part[0, slab.start - begin : part.shape[1] - (end - slab.stop)])
+        return torch.cat(rows).reshape(self.grid.shape)
 
-    def invert(self, iterations: int = 50, tolerance: float = 0.01) -> tuple[DisplacementField, float]:
-        """The map back, on the same grid, and how well it went; see :py:func:`fmirnet_monai.spatial.invert`.
+    def digital_folding(self) -> float:
+        """Grid cells of which a simplex folds, in percent, see :py:func:`digital_jacobian_determinants`."""
+        ddf = self.flat_ddf()[None]
+        folded = 0
+        for slab in Grid(ddf.shape[2:], np.eye(ddf.dim() - 1)).slabs():
+            part = ddf[:, :, slab.start : slab.stop + 1]
+            if part.shape[2] > 1:
+                folded += int((digital_jacobian_determinants(part) <= 0).any(dim=1).sum())
+        return 100.0 * folded / math.prod(n - 1 for n in ddf.shape[2:])
 
-        Returns:
-            the inverse field and its residual: by how many voxels the worst of them misses.
-        """
-        axes = [axis for axis, size in enumerate(self.grid.shape) if size > 1]
-        inverse, residual = invert(self.flat_ddf().unsqueeze(0), iterations, tolerance)
-        whole = torch.zeros_like(self.ddf)
-        whole[axes] = inverse[0].to(whole).reshape(len(axes), *self.grid.shape)
-        return DisplacementField(whole, self.grid), residual
+    @property
+    def device(self) -> torch.device:
+        return self.ddf.device
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse(Map):
+    """The inverse of a displacement field, solved for each point that is asked for.
+
+    Valid where a point of the field's grid is mapped to the asked one. Elsewhere the field is thought to go on with its
+    border values, which is right for what a field leads off its grid as a whole.
+
+    Attributes:
+        field: the map to invert.
+    """
+
+    field: DisplacementField
+    solver: FieldInverse = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solver", FieldInverse(self.field.ddf))
+
+    @property
+    def dims(self) -> int:
+        return self.field.dims
+
+    def __call__(self, points: Tensor) -> Mapped:
+        grid = self.field.grid
+        goal = grid.to_voxel(points)
+        source, found = self.solver(goal.reshape(-1, self.dims))
+        source, found = source.reshape(goal.shape), found.reshape(goal.shape[:-1])
+        return grid.to_world(source), found & grid.holds(source)
+
+    def inverse(self) -> DisplacementField:
+        """The field itself."""
+        return self.field
+
+    def to(self, device: torch.device) -> Inverse:
+        return self if self.device == device else Inverse(self.field.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.field.device

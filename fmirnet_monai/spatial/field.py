@@ -46,6 +46,19 @@ def sample(image: Tensor, points: Tensor, mode: str = "bilinear", padding_mode: 
     return values.to(image.dtype)
 
 
+def sample_at(image: Tensor, points: Tensor) -> Tensor:
+    """Linear interpolation of ``image (C, *spatial)`` at points ``(*size, D)`` in its voxels, in any number of axes.
+
+    The image is neither copied nor converted: positions are rounded to its precision, 1e-5 voxels in a volume of 500.
+    Beyond its outermost voxels' centres the border's values hold. Gives ``(C, *size)`` in the dtype of ``image``.
+    """
+    flat = points.reshape(*[1] * (image.dim() - 1), -1, points.shape[-1])
+    size = torch.tensor(image.shape[1:]).to(points)
+    grid = (flat * (2.0 / (size - 1).clamp(min=1)) - 1.0).flip(-1).to(image)
+    values = F.grid_sample(image.unsqueeze(0), grid, padding_mode="border", align_corners=True)
+    return values.reshape(image.shape[0], *points.shape[:-1])
+
+
 def warp(image: Tensor, ddf: Tensor, mode: str = "bilinear", padding_mode: str = "border") -> Tensor:
     """Pull ``image`` back through a displacement field: ``warped(x) = image(x + ddf(x))``.
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+SLAB = 2**20  # voxels that are worked on at a time
+RIM = 1e-6  # voxels by which rounding may put a position outside
+P = TypeVar("P", Tensor, NDArray[Any])
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +38,18 @@ class Grid:
             raise ValueError(
                 f"affine must be a {size} x {size} matrix for shape {self.shape}, got {self.affine.shape}."
             )
-        if abs(np.linalg.det(self.affine)) < 1e-12:
-            raise ValueError(f"affine must be invertible, got\n{self.affine}")
+        spacing = self.spacing  # of directions, not of mm: a microscope's voxels are small but sound
+        if not (np.isfinite(self.affine).all() and (spacing > 0).all()) or (
+            abs(np.linalg.det(self.affine[:-1, :-1] / spacing)) < 1e-6
+        ):
+            raise ValueError(f"affine must be finite and invertible, got\n{self.affine}")
 
     @classmethod
     def of(cls, image: Tensor) -> Grid:
-        """Grid of a channel-first image ``(C, *spatial)``; a plain tensor has voxels of 1 mm at the origin."""
+        """Grid of a channel-first image ``(C, *spatial)``; a tensor without ``affine`` has voxels of 1 mm at 0."""
         dims = image.dim() - 1
         affine = np.eye(dims + 1)
-        if isinstance(image, MetaTensor):
+        if hasattr(image, "affine"):  # MONAI's MetaTensor
             full = np.asarray(image.affine, dtype=np.float64)
             affine[:dims, :dims], affine[:dims, dims] = full[:dims, :dims], full[:dims, -1]
         return cls(tuple(image.shape[1:]), affine)
@@ -56,48 +64,76 @@ class Grid:
         """Voxel size in mm along each array axis."""
         return np.linalg.norm(self.affine[:-1, :-1], axis=0)
 
-    def to_world(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Voxel positions ``(N, D)`` to RAS+ mm."""
-        return np.asarray(points) @ self.affine[:-1, :-1].T + self.affine[:-1, -1]
+    def to_world(self, points: P) -> P:
+        """Voxel positions ``(..., D)`` to RAS+ mm."""
+        return transform(self.affine, points)
 
-    def to_voxel(self, points: ArrayLike) -> NDArray[np.float64]:
-        """RAS+ positions in mm ``(N, D)`` to voxels."""
-        return (np.asarray(points) - self.affine[:-1, -1]) @ np.linalg.inv(self.affine[:-1, :-1]).T
+    def to_voxel(self, points: P) -> P:
+        """RAS+ positions in mm ``(..., D)`` to voxels."""
+        return transform(np.linalg.inv(self.affine), points)
 
     def points(self) -> NDArray[np.float64]:
         """RAS+ position in mm of every voxel, ``(N, D)`` in array order."""
         return self.to_world(np.indices(self.shape).reshape(self.dims, -1).T)
 
+    def slabs(self) -> Iterator[slice]:
+        """The grid in pieces along its first axis, of about a million voxels each."""
+        rows = max(1, SLAB // int(np.prod(self.shape[1:])))
+        for begin in range(0, self.shape[0], rows):
+            yield slice(begin, min(begin + rows, self.shape[0]))
+
+    def indices(self, slab: slice = slice(None), like: Tensor | None = None) -> Tensor:
+        """Index of every voxel, or of a slab's, ``(..., D)``, in double precision unless ``like`` says otherwise."""
+        like = position(torch.device("cpu")) if like is None else like
+        axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in self.shape]
+        return torch.stack(torch.meshgrid(axes[0][slab], *axes[1:], indexing="ij"), dim=-1)
+
     def with_longest_side(self, size: int) -> Grid:
         """Grid of the same extent with voxels of about equal sides, ``size`` of them along the longest axis.
 
-        Axes of one voxel stay. :py:func:`fmirnet_monai.registration.optimise.resize` brings an image onto it.
+        Axes of one voxel stay. :py:func:`fmirnet_monai.spatial.resize` brings an image onto it.
         """
         extent = np.array(self.shape) * self.spacing
         voxel = extent[np.array(self.shape) > 1].max() / size
-        shape = tuple(1 if n == 1 else max(2, round(e / voxel)) for n, e in zip(self.shape, extent, strict=True))
-        factors = np.array(self.shape) / shape
+        return self.resized(
+            [1 if n == 1 else max(2, round(e / voxel)) for n, e in zip(self.shape, extent, strict=True)]
+        )
+
+    def resized(self, shape: ArrayLike) -> Grid:
+        """Grid of another number of voxels over the same extent."""
+        size = tuple(int(n) for n in np.asarray(shape))
+        factors = np.array(self.shape) / size
         affine = self.affine.copy()
         affine[:-1, :-1] *= factors
-        affine[:-1, -1] = self.to_world([(factors - 1) / 2])[0]
-        return Grid(shape, affine)
+        affine[:-1, -1] = self.to_world((factors - 1) / 2)
+        return Grid(size, affine)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
-        """Same size and, to ``tolerance`` mm at every corner, same place."""
-        if self.shape != other.shape:
-            return False
+        """Same size and, to ``tolerance`` voxels at every corner, same place."""
+        return self.shape == other.shape and self.distance(other) <= tolerance
+
+    def distance(self, other: Grid) -> float:
+        """By how many voxels of this grid a corner of one lies from the same corner of the other, at most."""
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(self.dims, -1).T
-        return bool(np.abs(self.to_world(corners) - other.to_world(corners)).max() <= tolerance)
+        return float(np.abs(self.to_voxel(other.to_world(corners)) - corners).max())
 
     def overlaps(self, other: Grid) -> bool:
         """Whether any voxel's centre of either grid lies in the other, to half a voxel."""
         return self._contains_any(other) or other._contains_any(self)
 
-    def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
-        """Which of the RAS+ positions ``(N, D)`` lie in the image, half a voxel beyond its outermost centres."""
-        voxels = self.to_voxel(points)
-        inside: NDArray[np.bool_] = (voxels >= -0.5 - 1e-6) & (voxels <= np.array(self.shape) - 0.5 + 1e-6)
-        return np.all(inside, axis=1)
+    def contains(self, points: P) -> P:
+        """Which of the RAS+ positions ``(..., D)`` lie in the image, half a voxel beyond its outermost centres.
+
+        An axis of one voxel so is a slab as thick as its spacing. ITK's interpolators have the same rule.
+        """
+        return self.holds(self.to_voxel(points))
+
+    def holds(self, voxels: P) -> P:
+        """The same of voxel positions ``(..., D)``."""
+        if isinstance(voxels, Tensor):
+            limit = torch.tensor(self.shape).to(voxels) - 0.5
+            return ((voxels >= -0.5 - RIM) & (voxels <= limit + RIM)).all(-1)
+        return np.all((voxels >= -0.5 - RIM) & (voxels <= np.array(self.shape) - 0.5 + RIM), axis=-1)
 
     def _contains_any(self, other: Grid) -> bool:
         sparse = np.stack(
@@ -105,7 +141,15 @@ class Grid:
         )
         return bool(self.contains(other.to_world(sparse.reshape(-1, self.dims))).any())
 
-    def voxel_map(self, other: Grid) -> tuple[Tensor, Tensor]:
-        """Matrix ``(D, D)`` and offset ``(D,)`` that take voxels of this grid to voxels of another, in double."""
-        matrix = np.linalg.inv(other.affine) @ self.affine
-        return torch.from_numpy(matrix[:-1, :-1].copy()), torch.from_numpy(matrix[:-1, -1].copy())
+
+def position(device: torch.device) -> Tensor:
+    """A number of the type that positions are computed in: double precision where the device has it."""
+    return torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+
+def transform(matrix: NDArray[Any], points: P) -> P:
+    """Positions ``(..., D)`` through an affine ``(D + 1, D + 1)``; a tensor keeps its type and device."""
+    if isinstance(points, Tensor):
+        whole = torch.from_numpy(matrix).to(points)
+        return points @ whole[:-1, :-1].T + whole[:-1, -1]
+    return points @ matrix[:-1, :-1].T + matrix[:-1, -1]

@@ -1,72 +1,109 @@
-"""The inverse of a displacement field."""
+"""The inverse of a displacement field, point by point."""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from functools import cached_property
+
 import torch
-from scipy.ndimage import distance_transform_edt
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from .field import identity_grid, sample
+from .field import sample_at
 
-ATTEMPTS = 4
+BATCH = 2**19  # points that are solved for at a time
+NODES = 2**18  # of the field, from which a point that got stuck starts again
 
 
-@torch.no_grad()
-def invert(ddf: Tensor, iterations: int = 50, tolerance: float = 0.01) -> tuple[Tensor, float]:
-    """Solve ``y + ddf(y) = x`` for every voxel ``x`` by damped Newton steps; a voxel that has its ``y`` is left alone.
+class FieldInverse:
+    """Solves ``y + ddf(y) = x``.
 
-    The usual fixed-point iteration ``v <- -ddf(x + v)`` (Chen et al., Medical Physics 2008) does not converge where a
-    field stretches more than twofold, as fields of real pairs do. Voxels that get stuck start again from the solution
-    of the nearest one that did not.
+    The usual fixed-point iteration (Chen et al., Medical Physics 2008) comes first; it does not converge where a field
+    stretches more than twofold, as fields of real pairs do. What it leaves is solved by damped Newton steps, and what
+    these leave starts again from the voxel whose image lies nearest.
 
     Args:
-        ddf: ``(1, D, *spatial)`` in voxels, at least 2 along each axis; beyond the grid its border values hold.
-        iterations: at most so many in an attempt.
-        tolerance: a voxel is done when its residual is not larger, in voxels.
-
-    Returns:
-        the inverse field ``y - x`` ``(1, D, *spatial)`` in double, and the largest ``|y + ddf(y) - x|`` in voxels over
-        the voxels whose ``y`` lies inside the grid. A small one says that each voxel found a preimage, not that it is
-        the only one: whether the field folds is for :py:func:`digital_jacobian_determinants` to say.
+        ddf: ``(D, *spatial)`` in voxels; beyond the grid its border values hold.
+        tolerance: a point is solved when its residual is not larger, in voxels.
     """
-    ddf = ddf.double()
-    dims, size = ddf.shape[1], ddf.shape[2:]
 
-    def end(points: Tensor) -> Tensor:  # y + ddf(y) of (N, D)
-        sites = points.T.reshape(1, dims, -1, *[1] * (dims - 1))
-        return points + sample(ddf, sites).reshape(dims, -1).T
+    simple = 12  # fixed-point iterations
+    newton = 40  # iterations of an attempt
 
-    goal = identity_grid(ddf).reshape(dims, -1).T
-    source = goal - ddf.reshape(dims, -1).T
-    miss = (end(source) - goal).norm(dim=1)
-    offsets = 1e-4 * torch.eye(dims).to(ddf)  # small: the map is linear between voxels and bends at them
-    for attempt in range(ATTEMPTS):
-        left = (miss > tolerance).nonzero()[:, 0]
-        if attempt and 0 < len(left) < len(miss):
-            source[left] = source[_nearest(miss <= tolerance, size)[left]]
-            miss[left] = (end(source[left]) - goal[left]).norm(dim=1)
-        damping = torch.ones(len(left), 1).to(ddf)
-        for _ in range(iterations):
+    def __init__(self, ddf: Tensor, tolerance: float = 0.01) -> None:
+        self.ddf = ddf
+        self.tolerance = tolerance
+
+    @torch.no_grad()
+    def __call__(self, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """The points whose images are ``goal (N, D)``, in voxels, and which of them were found, ``(N,)``.
+
+        One that was found has a preimage, not only one: whether the field folds is for
+        :py:func:`fmirnet_monai.spatial.digital_jacobian_determinants` to say.
+        """
+        parts = [self._solve(part) for part in goal.split(BATCH)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _end(self, points: Tensor) -> Tensor:
+        """``y + ddf(y)``."""
+        return points + sample_at(self.ddf, points).T.to(points)
+
+    def _solve(self, goal: Tensor) -> tuple[Tensor, Tensor]:
+        source = 2 * goal - self._end(goal)
+        left = torch.arange(len(goal), device=goal.device)
+        miss = goal.new_full((len(goal),), math.inf)
+        for _ in range(self.simple):
+            error = self._end(source[left]) - goal[left]
+            miss[left] = error.norm(dim=1)
+            going = miss[left] > self.tolerance
+            left, error = left[going], error[going]
+            if not len(left):
+                break
+            source[left] -= error
+        if len(left):
+            source[left] = 2 * goal[left] - self._end(goal[left])
+            self._newton(source, goal, miss, left)
+            left = left[miss[left] > self.tolerance]
+        if len(left):
+            before, missed = source[left].clone(), miss[left].clone()
+            source[left] = self._nearest(goal[left])
+            self._newton(source, goal, miss, left)
+            worse = miss[left] > missed
+            source[left[worse]], miss[left[worse]] = before[worse], missed[worse]
+        return source, miss <= self.tolerance
+
+    def _newton(self, source: Tensor, goal: Tensor, miss: Tensor, left: Tensor) -> None:
+        """Improve ``source[left]`` and ``miss[left]``."""
+        miss[left] = (self._end(source[left]) - goal[left]).norm(dim=1)
+        offsets = 1e-2 * torch.eye(goal.shape[1]).to(goal)  # the map is linear between voxels and bends at them
+        damping = torch.ones(len(left), 1).to(goal)
+        for _ in range(self.newton):
             if not len(left):
                 break
             here = source[left]
-            slopes = torch.stack([(end(here + o) - end(here - o)) / (2 * o.sum()) for o in offsets], dim=2)
-            step = torch.linalg.solve_ex(slopes, (end(here) - goal[left]).unsqueeze(-1))[0].squeeze(-1).nan_to_num()
+            slopes = torch.stack([(self._end(here + o) - self._end(here - o)) / (2 * o.sum()) for o in offsets], dim=2)
+            step = torch.linalg.solve_ex(slopes, (self._end(here) - goal[left]).unsqueeze(-1))[0].squeeze(-1)
+            step = step.nan_to_num()
             step = step * (2 / step.norm(dim=1, keepdim=True).clamp(min=2)).nan_to_num()
             candidate = here - damping * step
-            missed = (end(candidate) - goal[left]).norm(dim=1)
+            missed = (self._end(candidate) - goal[left]).norm(dim=1)
             better = missed < miss[left]
             source[left[better]], miss[left[better]] = candidate[better], missed[better]
             damping = torch.where(better[:, None], (2 * damping).clamp(max=1), damping / 2)
-            going = miss[left] > tolerance
+            going = miss[left] > self.tolerance
             left, damping = left[going], damping[going]
-    inside = ((source >= 0) & (source <= torch.tensor(size).to(ddf) - 1)).all(1)
-    return (source - goal).T.reshape(ddf.shape), float((miss * inside).max())
 
+    def _nearest(self, goal: Tensor) -> Tensor:
+        """The voxels ``(N, D)`` whose images lie nearest to ``goal``."""
+        tree, voxels = self._images
+        return voxels[torch.from_numpy(tree.query(goal.cpu().numpy())[1])].to(goal)
 
-def _nearest(found: Tensor, size: torch.Size) -> Tensor:
-    """Flat index of the nearest voxel that is ``found``, for each voxel of a grid."""
-    missing = ~found.reshape(size).cpu().numpy()
-    nearest = distance_transform_edt(missing, return_distances=False, return_indices=True)
-    return torch.from_numpy(np.ravel_multi_index(tuple(nearest), tuple(size)).ravel()).to(found.device)
+    @cached_property
+    def _images(self) -> tuple[cKDTree, Tensor]:
+        """Where evenly spread voxels are mapped to, and these voxels."""
+        size = self.ddf.shape[1:]
+        stride = max(1, math.ceil((math.prod(size) / NODES) ** (1 / len(size))))
+        axes = [torch.arange(0, n, stride, device=self.ddf.device) for n in size]
+        voxels = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(size))
+        images = voxels.double().cpu() + self.ddf.movedim(0, -1)[tuple(voxels.T)].double().cpu()
+        return cKDTree(images.numpy()), voxels

@@ -1,181 +1,215 @@
-"""To and from ITK's form of a displacement field: an image of vectors in mm, LPS axes, on the fixed image's grid.
+"""To and from ITK: images of vectors in mm along LPS axes, affine and composite transforms.
 
-ITK, SimpleITK, ANTs and 3D Slicer read and write this form (``.nii.gz``, ``.mha``, ``.nrrd``).
+ITK, SimpleITK, ANTs and 3D Slicer read and write this form. Fields in image files: :py:mod:`.files`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import itk
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
-from .displacement import DisplacementField
+from .displacement import DisplacementField, Inverse
+from .files import (
+    WRITTEN_FIELDS,
+    flip,
+    from_itk,
+    grid_of_itk,
+    read_displacement,
+    set_geometry,
+    to_itk,
+    write_displacement,
+)
 from .grid import Grid
+from .maps import Affine, Map, Mapped, chain
 
-WRITTEN_FIELDS = (".nii.gz", ".nii", ".mha", ".nrrd")
 TRANSFORMS = (".h5", ".hdf5", ".tfm", ".txt", ".mat", ".xfm")
+WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
 
-
-def _flip(dims: int) -> np.ndarray:
-    """RAS+ to LPS, which is its own inverse: the signs of the first two axes."""
-    return np.diag([-1.0, -1.0, 1.0][:dims])
+__all__ = ["ItkTransform", "flip_lps", "grid_of_itk", "read_transform", "set_geometry", "write_transform"]
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
-    """Positions ``(N, D)`` in mm from RAS+ to LPS or back."""
-    return np.asarray(points, dtype=np.float64) @ _flip(np.shape(points)[1])
+    """Positions ``(..., D)`` in mm from RAS+ to LPS or back."""
+    return np.asarray(points, dtype=np.float64) @ flip(np.shape(points)[-1])
 
 
-def set_geometry(image: Any, grid: Grid) -> None:
-    """Give an ITK image the spacing, origin and direction of ``grid``.
+@dataclass(frozen=True, eq=False)
+class ItkTransform(Map):
+    """A transform of ITK that is neither affine nor a displacement field, such as B-splines.
 
-    Raises:
-        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+    ITK knows no map of many points at once: on a grid it is fast, for single points it takes some microseconds each. It
+    is taken to be known everywhere, as ITK does; B-splines move nothing beyond their control points.
+
+    Attributes:
+        transform: of ITK, in double precision.
     """
-    lps = _flip(grid.dims) @ grid.affine[:-1]
-    direction = lps[:, :-1] / grid.spacing
-    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
-        raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
-    image.SetSpacing([float(s) for s in grid.spacing])
-    image.SetOrigin([float(v) for v in lps[:, -1]])
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(direction)))
+
+    transform: Any
+
+    @property
+    def dims(self) -> int:
+        return int(self.transform.GetInputSpaceDimension())
+
+    def __call__(self, points: Tensor) -> Mapped:
+        places = flip_lps(points.double().cpu().reshape(-1, self.dims).numpy())
+        moved = flip_lps(
+            np.array([list(self.transform.TransformPoint(p)) for p in places.tolist()]).reshape(-1, self.dims)
+        )
+        inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
+        return torch.from_numpy(moved.copy()).to(points).reshape(points.shape), inside
+
+    def at(self, grid: Grid, slab: slice = slice(None), like: Tensor | None = None) -> Mapped:
+        begin, end, _ = slab.indices(grid.shape[0])
+        affine = grid.affine.copy()
+        affine[:-1, -1] = grid.to_world(np.array([begin, *[0] * (grid.dims - 1)]))
+        part = Grid((end - begin, *grid.shape[1:]), affine)
+        sampler = itk.TransformToDisplacementFieldFilter[
+            itk.Image[itk.Vector[itk.F, grid.dims], grid.dims], itk.D
+        ].New()
+        sampler.SetTransform(self.transform)
+        sampler.UseReferenceImageOn()
+        reference = itk.Image[itk.UC, grid.dims].New(Regions=list(part.shape))
+        set_geometry(reference, part)
+        sampler.SetReferenceImage(reference)
+        sampler.Update()
+        vectors = np.moveaxis(itk.array_view_from_image(sampler.GetOutput()), range(grid.dims), range(grid.dims)[::-1])
+        points = grid.to_world(grid.indices(slab, like))
+        moved = points + torch.from_numpy(flip_lps(vectors)).to(points)
+        return moved, torch.ones(moved.shape[:-1], dtype=torch.bool, device=moved.device)
+
+    def inverse(self) -> Map:
+        """ITK's own inverse; ValueError where it has none."""
+        back = self.transform.GetInverseTransform()
+        if back is None:
+            name = type(self.transform).__name__.removeprefix("itk")
+            raise ValueError(f"{name} has no inverse of its own; make it a field first: compose it onto a reference.")
+        return from_itk_transform(back)
 
 
-def grid_of_itk(image: Any) -> Grid:
-    """Grid of an ITK image."""
-    dims = image.GetImageDimension()
-    affine = np.eye(dims + 1)
-    affine[:-1, :-1] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
-    affine[:-1, -1] = np.array(image.GetOrigin())
-    affine[:-1] = _flip(dims) @ affine[:-1]
-    return Grid(tuple(itk.size(image)), affine)
+def from_itk_transform(transform: Any) -> Map:
+    """A transform of ITK as a map: an affine one stays affine, a composite becomes a chain."""
+    if hasattr(transform, "GetNumberOfTransforms"):
+        inner = [transform.GetNthTransform(i) for i in range(transform.GetNumberOfTransforms())]
+        return chain(from_itk_transform(itk.down_cast(part)) for part in inner[::-1])  # the last one is applied first
+    if transform.IsLinear():
+        return _affine(transform)
+    if hasattr(transform, "GetDisplacementField"):
+        return from_itk(transform.GetDisplacementField())
+    return ItkTransform(transform)
 
 
-def to_itk(field: DisplacementField, dtype: DTypeLike = np.float32) -> Any:
-    """The field as an ITK image of float vectors, ready for ``itk.DisplacementFieldTransform`` or a file.
-
-    Raises:
-        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
-    """
-    dims = field.grid.dims
-    vectors = field.world_vectors() @ _flip(dims)
-    image = itk.image_from_array(
-        np.ascontiguousarray(np.moveaxis(vectors, range(dims), range(dims - 1, -1, -1)), dtype=dtype),
-        is_vector=True,
-    )
-    set_geometry(image, field.grid)
-    return image
+def _affine(transform: Any) -> Affine:
+    """The matrix in RAS+ mm: where it takes the origin and the unit vectors."""
+    dims = transform.GetInputSpaceDimension()
+    probes = np.concatenate([np.zeros((1, dims)), np.eye(dims)])
+    images = flip_lps([list(transform.TransformPoint(probe.tolist())) for probe in flip_lps(probes)])
+    matrix = np.eye(dims + 1)
+    matrix[:-1, -1] = images[0]
+    matrix[:-1, :-1] = (images[1:] - images[0]).T
+    return Affine(matrix)
 
 
-def from_itk(image: Any) -> DisplacementField:
-    """A field from an ITK image of vectors in mm."""
-    dims = image.GetImageDimension()
-    vectors = np.moveaxis(itk.array_from_image(image).astype(np.float64), range(dims), range(dims - 1, -1, -1))
-    if vectors.shape[-1] != dims or vectors.ndim != dims + 1:
-        raise ValueError(f"expected an image of {dims}-vectors, got shape {vectors.shape}.")
-    return DisplacementField.from_world_vectors(vectors @ _flip(dims), grid_of_itk(image))
-
-
-def write_displacement(field: DisplacementField, path: str | Path) -> Path:
-    """Write a field as ITK displacement file, whole or not at all.
-
-    Args:
-        field: to write.
-        path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``.
-
-    Raises:
-        ValueError: for another suffix.
-        OSError: when it can't be written.
-    """
-    known_suffix(path, WRITTEN_FIELDS)
-    with replacing(path) as partial:
-        try:
-            itk.imwrite(to_itk(field), str(partial), compression=True)
-            itk.imread(str(partial))  # ITK leaves half a file on a full disk without a word
-        except RuntimeError as error:
-            raise OSError(f"{path}: can't be written; check the folder's rights and space.") from error
-    return Path(path)
-
-
-def read_displacement(path: str | Path) -> DisplacementField:
-    """Read an ITK displacement file.
-
-    Raises:
-        FileNotFoundError: when there is none.
-        ValueError: when it does not hold a displacement field.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such displacement field: {path}")
-    try:
-        return from_itk(itk.imread(str(path)))
-    except (RuntimeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a displacement field: {reason(error)}") from error
-
-
-def write_composite(affine: ArrayLike, deformable: DisplacementField, path: str | Path) -> Path:
-    """Write an affine map after a field as one ITK composite transform (``.h5``), whole or not at all.
-
-    ITK, SimpleITK, ANTs and 3D Slicer apply it as one transform: a fixed point goes through the field first.
-
-    Args:
-        affine: ``(D + 1, D + 1)`` in RAS+ mm, fixed to moving space.
-        deformable: the field that comes before it.
-        path: file that ends in ``.h5``.
-    """
-    dims = deformable.grid.dims
-    flip = _flip(dims)
-    matrix = np.asarray(affine, dtype=np.float64)
-    first = itk.AffineTransform[itk.D, dims].New()
-    first.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(flip @ matrix[:-1, :-1] @ flip)))
-    first.SetOffset([float(v) for v in flip @ matrix[:-1, -1]])
-    second = itk.DisplacementFieldTransform[itk.D, dims].New()
-    second.SetDisplacementField(to_itk(deformable, np.float64))
-    composite = itk.CompositeTransform[itk.D, dims].New()
-    composite.AddTransform(first)
-    composite.AddTransform(second)  # the last one added is the first one applied
-    with replacing(path) as partial:
-        itk.transformwrite([composite], str(partial))
-    return Path(path)
-
-
-def read_transform(path: str | Path, grid: Grid | None = None) -> DisplacementField:
-    """Read any transform of ITK as a field: a displacement file, or ``.h5``, ``.tfm``, ``.txt``, ``.mat``.
-
-    Args:
-        path: file to read.
-        grid: grid of the result; a displacement file needs none and then keeps its own.
+def read_transform(path: str | Path) -> Map:
+    """Read a displacement field or any transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ``.xfm``).
 
     Raises:
         FileNotFoundError: when there is none.
-        ValueError: when it can't be read, has another number of axes than ``grid``, or needs a grid.
+        ValueError: when it can't be read whole, or is not finite.
     """
     if Path(path).suffix.lower() not in TRANSFORMS:
-        field = read_displacement(path)
-        if grid is not None and grid.dims != field.grid.dims:
-            raise ValueError(f"{path}: is a {field.grid.dims}-D transform, the image has {grid.dims} axes.")
-        return field if grid is None or grid.matches(field.grid) else field.resample(grid)
+        return read_displacement(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
-    if grid is None:
-        raise ValueError(f"{path}: has no grid of its own; name a reference image.")
     try:
         transforms = itk.transformread(str(path))
-    except RuntimeError as error:
+        found = chain(from_itk_transform(transform) for transform in transforms[::-1])
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: not a transform: {reason(error)}") from error
-    dims = transforms[0].GetInputSpaceDimension()
-    if dims != grid.dims:
-        raise ValueError(f"{path}: is a {dims}-D transform, the image has {grid.dims} axes.")
-    whole = itk.CompositeTransform[itk.D, dims].New()
-    for transform in transforms:
-        whole.AddTransform(transform)
-    sampler = itk.TransformToDisplacementFieldFilter[itk.Image[itk.Vector[itk.F, dims], dims], itk.D].New()
-    sampler.SetTransform(whole)
-    sampler.UseReferenceImageOn()
-    sampler.SetReferenceImage(to_itk(DisplacementField.identity(grid)))
-    sampler.Update()
-    return from_itk(sampler.GetOutput())
+    for part in found.parts():
+        if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
+            raise ValueError(f"{path}: {int((~part.ddf.isfinite()).any(0).sum())} of its vectors are NaN or infinite.")
+    return found
+
+
+def write_transform(found: Map, path: str | Path, grid: Grid | None = None) -> Path:
+    """Write a map, whole or not at all; the suffix chooses the form.
+
+    Args:
+        found: to write.
+        path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd`` for a displacement field; ``.h5`` for a transform of ITK, a
+            composite of its parts, each as it is; ``.tfm``, ``.txt`` or ``.mat`` for an affine one.
+        grid: that a displacement field is sampled on; by default that of the part that is applied first.
+
+    Raises:
+        ValueError: for another suffix, or a map that the format can't hold or that needs a grid.
+        OSError: when it can't be written.
+    """
+    suffix = known_suffix(path, (*WRITTEN_FIELDS, *WRITTEN_TRANSFORMS))
+    if suffix in WRITTEN_FIELDS:
+        place = grid or own_grid(found)
+        if place is None:
+            raise ValueError(f"{path}: this transform has no grid of its own; name a reference image, or write .h5.")
+        return write_displacement(DisplacementField.of(found, place)[0], path)
+    if suffix != ".h5" and not isinstance(found, Affine):
+        raise ValueError(f"{path}: {suffix} holds an affine transform, this one is none; write .h5, .nii.gz or .mha.")
+    whole = _to_itk_transform(found, grid)
+    with replacing(path) as partial:
+        try:
+            itk.transformwrite([whole], str(partial))
+        except RuntimeError as error:
+            raise OSError(f"{path}: can't be written: {reason(error)}; check the folder's rights and space.") from error
+    return Path(path)
+
+
+def own_grid(found: Map) -> Grid | None:
+    """The grid that a map's first part lies on, where it has one."""
+    first = found.parts()[0]
+    if isinstance(first, Inverse):
+        return first.field.grid
+    return first.grid if isinstance(first, DisplacementField) else None
+
+
+def _to_itk_transform(found: Map, grid: Grid | None) -> Any:
+    """A transform of ITK; fields in single precision, half the size of ITK's own choice."""
+    dims = found.dims
+    if isinstance(found, ItkTransform):
+        return found.transform
+    if isinstance(found, Affine):
+        return _to_itk_affine(found, itk.D)
+    parts = list(found.parts())
+    if grid is not None and any(isinstance(part, Inverse) for part in parts):
+        parts = [DisplacementField.of(found, grid)[0]]
+    precision = itk.D if any(isinstance(part, ItkTransform) for part in parts) else itk.F
+    composite = itk.CompositeTransform[precision, dims].New()
+    for part in parts[::-1]:  # the last one added is the first one applied
+        if isinstance(part, ItkTransform):
+            composite.AddTransform(part.transform)
+        elif isinstance(part, Affine):
+            composite.AddTransform(_to_itk_affine(part, precision))
+        else:
+            own = own_grid(part)
+            assert own is not None, part
+            inner = itk.DisplacementFieldTransform[precision, dims].New()
+            inner.SetDisplacementField(
+                to_itk(DisplacementField.of(part, own)[0], np.float64 if precision is itk.D else np.float32)
+            )
+            composite.AddTransform(inner)
+    return composite
+
+
+def _to_itk_affine(found: Affine, precision: Any) -> Any:
+    turn = flip(found.dims)
+    result = itk.AffineTransform[precision, found.dims].New()
+    matrix = (turn @ found.matrix[:-1, :-1] @ turn).astype(np.float64 if precision is itk.D else np.float32)
+    result.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix)))
+    result.SetOffset([float(v) for v in turn @ found.matrix[:-1, -1]])
+    return result

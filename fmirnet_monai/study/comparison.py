@@ -24,18 +24,19 @@ from tqdm import tqdm
 from fmirnet_monai import __version__
 from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
 from fmirnet_monai.memory import peak_memory
-from fmirnet_monai.registration import PairRegistrar
-from fmirnet_monai.registration.measure import field_metrics, map_metrics
-from fmirnet_monai.registration.optimise import resize
+from fmirnet_monai.registration import PairRegistrar, Registration
+from fmirnet_monai.registration.measure import image_metrics
 from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
-from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.utils import package_version, write_text
+from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
+from fmirnet_monai.utils import package_version, replacing, write_text
 
 from .methods import Context, MethodSpec
 
 logger = logging.getLogger(__name__)
 SUBJECTS = " & "  # between the two of a pair
+FORM = 2  # of what is stored of a case
+DEPTH = 65535  # grey levels of a stored image
 TIMING, MEMORY = "seconds", "memory"  # the columns that differ from run to run
 
 
@@ -73,18 +74,18 @@ class Cases:
 def resample_pair(pair: LoadedPair, size: int) -> LoadedPair:
     """Both images, each over its own extent, with voxels of equal sides and ``size`` of them along the longest axis.
 
-    Images are smoothed where they shrink, labels take the nearest voxel; axes of one voxel stay.
+    Images are smoothed where they shrink, labels and masks take the nearest voxel; axes of one voxel stay.
     """
     parts: dict[str, Any] = {"moving_points": pair.moving_points, "fixed_points": pair.fixed_points}
     for side in ("moving", "fixed"):
-        image, label = getattr(pair, side), getattr(pair, f"{side}_label")
+        image = getattr(pair, side)
         grid = Grid.of(image).with_longest_side(size)
         affine = torch.from_numpy(grid.affine)
         values = resize(image.as_subclass(Tensor)[None], grid.shape)[0]
         parts[side] = MetaTensor(values, affine=affine, meta={"filename_or_obj": image.meta.get("filename_or_obj")})
-        if label is not None:
-            nearest = DisplacementField.identity(grid).warp(label, mode="nearest", padding_mode="zeros")
-            parts[f"{side}_label"] = MetaTensor(nearest, affine=affine)
+        for key in (f"{side}_label", f"{side}_mask"):
+            if (label := getattr(pair, key)) is not None:
+                parts[key] = MetaTensor(resample(label, grid, mode="nearest")[0], affine=affine)
     return LoadedPair(**parts)
 
 
@@ -129,19 +130,18 @@ def compare(
         progress.set_description(spec.row)
         rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
     progress.close()
+    _compare_alike(rows, pairs, cases, context, folder)
     text = _write(folder, title, cases, methods, rows, context, dice_heads(labels))
     if shown:
         _draw(folder, [pair for pair in pairs if pair["case"] in shown], cases, methods, context)
     return text
 
 
-def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], DisplacementField]:
-    """The figures of one pair, timed, and the whole map."""
-    timings: dict[str, float] = {}
-    affine, deformable = registrar.estimate(loaded.moving, loaded.fixed, timings)
-    field = deformable.then_affine(affine)
-    values = map_metrics(field, intensity=registrar.intensity, **loaded.arguments())
-    return {**values, **field_metrics(deformable), TIMING: sum(timings.values())}, field
+def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], Registration]:
+    """The figures of one pair, timed, and the registration."""
+    result = registrar.register(**loaded.arguments())
+    seconds = sum(result.timings.values())  # of the map alone, nothing else has been asked for
+    return {**result.after, TIMING: seconds}, result
 
 
 def _run(
@@ -156,7 +156,7 @@ def _run(
 ) -> pd.DataFrame:
     """The method's cases, one row each, from its CSV as far as they are there."""
     path = folder / "cases" / f"{_slug(spec.row)}.csv"
-    setup = {"method": asdict(spec), "cases": asdict(cases), "context": asdict(context)}
+    setup = {"form": FORM, "method": asdict(spec), "cases": asdict(cases), "context": asdict(context)}
     table = _read_cases(path, setup)
     todo = [pair for pair in pairs if pair["case"] not in table.index]
     progress.update(len(pairs) - len(todo))
@@ -169,12 +169,13 @@ def _run(
             if registrar is None:
                 registrar = spec.build(context, loaded.fixed.dim() - 1)
                 registrar.estimate(loaded.moving, loaded.fixed)  # the first pass warms up
-            values, field = run_case(registrar, loaded)
+            values, result = run_case(registrar, loaded)
             row |= values
+            _keep_warped(_warped_file(folder, spec.row, pair["case"]), *result.seen)
             if pair["case"] in shown:
                 target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(field.ddf.half(), target)
+                torch.save(result.field.ddf.half(), target)
         except (ValueError, RuntimeError, OSError) as error:
             if loaded is not None and registrar is None:
                 raise  # nothing can be run with these settings
@@ -188,6 +189,45 @@ def _run(
         table.loc[done[0]["case"], MEMORY] = peak_memory(partial(_first_case, spec, done[0], cases, context))
         write_text(path, table.to_csv(float_format="%.6g"))
     return _read_cases(path, setup)  # with its digits, or a second run's p-values would be others
+
+
+def _warped_file(folder: Path, row: str, case: str) -> Path:
+    return folder / "warped" / f"{_slug(row)}_{case}.npz"
+
+
+def _keep_warped(path: Path, image: Tensor, region: Tensor) -> None:
+    """Store a warped image in [0, 1] and where it counts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = (image.clamp(0, 1) * DEPTH).round().cpu().numpy().astype(np.uint16)
+    with replacing(path) as partial:
+        np.savez_compressed(partial, image=values, region=np.packbits(region.cpu().numpy()))
+
+
+def _compare_alike(
+    rows: Mapping[str, pd.DataFrame],
+    pairs: Sequence[Mapping[str, Any]],
+    cases: Cases,
+    context: Context,
+    folder: Path,
+) -> None:
+    """Measure the similarity of each case again, of all methods in the one region where every one of them sees both
+    images; a method that pushed what fits badly out of view would gain by it otherwise.
+    """
+    for pair in tqdm(pairs, desc="measuring alike", unit="case"):
+        done = [row for row, table in rows.items() if table.loc[pair["case"], "error"] == ""]
+        if not done:
+            continue
+        fixed = torch.as_tensor(context.scale()(cases.read(pair).fixed))
+        images, regions = {}, []
+        for row in done:
+            with np.load(_warped_file(folder, row, pair["case"])) as stored:
+                images[row] = torch.from_numpy(stored["image"].astype(np.float32) / DEPTH)
+                bits = np.unpackbits(stored["region"], count=fixed[0].numel())
+                regions.append(torch.from_numpy(bits.astype(bool)).reshape(fixed.shape[1:]))
+        common = torch.stack(regions).all(0)
+        for row in done:
+            values = {**image_metrics(images[row], fixed, common), "inside": 100.0 * float(common.float().mean())}
+            rows[row].loc[pair["case"], list(values)] = list(values.values())
 
 
 def _first_case(spec: MethodSpec, pair: Mapping[str, Any], cases: Cases, context: Context) -> Callable[[], object]:

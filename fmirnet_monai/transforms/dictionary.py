@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
@@ -15,8 +16,8 @@ from monai.utils import ensure_tuple, ensure_tuple_rep
 from torch import Tensor
 
 from fmirnet_monai.data import check_finite
-from fmirnet_monai.spatial import DisplacementField, Grid, compose, warp
-from fmirnet_monai.spatial.itk import write_displacement
+from fmirnet_monai.spatial import DisplacementField, Grid, compose, resample
+from fmirnet_monai.spatial.files import write_displacement
 
 
 class CheckFinited(MapTransform):
@@ -171,6 +172,7 @@ class Warpd(MapTransform):
         allow_missing_keys: don't raise when a key is absent.
         in_world: each image lies on a grid of its own and is found by its geometry, not by its voxels' indices; the
             field lies on the grid of ``reference_key``.
+        fill: value beyond the image, by default its smallest, and 0 for labels.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class Warpd(MapTransform):
         reference_key: str | None = None,
         allow_missing_keys: bool = False,
         in_world: bool = False,
+        fill: float | None = None,
     ) -> None:
         if in_world and reference_key is None:
             raise ValueError("in_world needs a reference_key: the image on whose grid the field lies.")
@@ -191,21 +194,21 @@ class Warpd(MapTransform):
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.reference_key = reference_key
         self.in_world = in_world
+        self.fill = fill
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the warped tensors, as MetaTensor where geometry is known."""
         result = dict(data)
-        ddf = torch.as_tensor(result[self.ddf_key]).float().unsqueeze(0)
+        ddf = torch.as_tensor(result[self.ddf_key]).float()
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
             image = result[key]
-            if self.in_world:
-                field = DisplacementField(ddf[0].cpu(), Grid.of(result[self.reference_key]))
-                warped = field.warp(image, mode=mode, padding_mode="zeros" if mode == "nearest" else "border")
-            else:
-                source = torch.as_tensor(image)
-                warped = warp(source.to(ddf).unsqueeze(0), ddf, mode=mode)[0]
-                warped = warped if source.is_floating_point() else warped.round()
-                warped = warped.to(source.device, source.dtype)  # where the fixed image lies, which it is measured with
+            grid = Grid.of(result[self.reference_key]) if self.in_world else Grid(ddf.shape[1:], np.eye(len(ddf) + 1))
+            source = torch.as_tensor(image)
+            place = Grid.of(image) if self.in_world else Grid(source.shape[1:], grid.affine)
+            field = DisplacementField(
+                ddf.to(source.device), grid
+            )  # where the fixed image lies, which it is measured with
+            warped, _ = resample(source, grid, field, grid=place, mode=mode, fill=self.fill)
             reference = result[self.reference_key] if self.reference_key else image
             if isinstance(reference, MetaTensor):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))

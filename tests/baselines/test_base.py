@@ -19,7 +19,7 @@ from fmirnet_monai.baselines import (
     SynRegistrar,
     TimeVaryingRegistrar,
 )
-from fmirnet_monai.baselines.base import shrink_factors
+from fmirnet_monai.baselines.base import Masks, shrink_factors
 from fmirnet_monai.spatial import Grid
 
 CLASSES = [DemonsRegistrar, ElastixRegistrar, SynRegistrar, TimeVaryingRegistrar]
@@ -44,13 +44,14 @@ def test_settings_stand_in_the_report() -> None:
 @pytest.mark.parametrize("registrar", [DemonsRegistrar(), ElastixRegistrar(iterations=20, levels=1)])
 def test_voxels_of_the_result_depend_on_the_relative_spacing_alone(registrar: ClassicalRegistrar) -> None:
     pair = torch.rand(2, 24, 20, generator=torch.Generator().manual_seed(0))
+    seen = torch.ones(2, 24, 20, dtype=torch.bool)
     cosine, sine = np.cos(0.4), np.sin(0.4)
     spacing = np.diag([1.0, 1.5, 1.0])
     mirrored_and_turned = np.array([[-cosine, sine, 9.0], [sine, cosine, 4.0], [0, 0, 1]]) @ spacing
-    plain = registrar.deform(pair, Grid((24, 20), spacing), {}).ddf
-    assert torch.equal(registrar.deform(pair, Grid((24, 20), mirrored_and_turned), {}).ddf, plain)
-    assert torch.equal(registrar.deform(pair, Grid((24, 20), np.diag([0.5, 0.75, 1.0])), {}).ddf, plain)
-    assert not torch.allclose(registrar.deform(pair, Grid((24, 20), np.eye(3)), {}).ddf, plain, atol=1e-3)
+    plain = registrar.deform(pair, seen, Grid((24, 20), spacing), {}).ddf
+    assert torch.equal(registrar.deform(pair, seen, Grid((24, 20), mirrored_and_turned), {}).ddf, plain)
+    assert torch.equal(registrar.deform(pair, seen, Grid((24, 20), np.diag([0.5, 0.75, 1.0])), {}).ddf, plain)
+    assert not torch.allclose(registrar.deform(pair, seen, Grid((24, 20), np.eye(3)), {}).ddf, plain, atol=1e-3)
 
 
 def test_volume_of_one_slice_is_registered_in_its_plane(case: Callable) -> None:
@@ -81,19 +82,19 @@ def test_too_few_slices_are_refused() -> None:
 
 def test_failure_is_one_line_that_names_the_method() -> None:
     class Broken(DemonsRegistrar):
-        def displacement(self, moving: torch.Tensor, fixed: torch.Tensor, grid: Grid) -> torch.Tensor:
+        def displacement(self, moving: torch.Tensor, fixed: torch.Tensor, grid: Grid, masks: Masks) -> torch.Tensor:
             raise RuntimeError("here\nITK ERROR: Thing(0x12): no descent.\n")
 
     with pytest.raises(ValueError, match=r"^demons failed: no descent\.$"):
-        Broken().deform(torch.rand(2, 20, 20), Grid((20, 20), np.eye(3)), {})
+        Broken().deform(torch.rand(2, 20, 20), torch.ones(2, 20, 20, dtype=torch.bool), Grid((20, 20), np.eye(3)), {})
 
 
 def test_identity_moves_nothing_and_leaves_the_affine_stage(case: Callable) -> None:
     moving, fixed, _, _ = case(2, "oblique")
     affine, field = IdentityRegistrar().estimate(moving, fixed)
-    assert field.ddf.abs().max() == 0 and np.array_equal(affine, np.eye(3))
+    assert field.ddf.abs().max() == 0 and np.array_equal(affine.matrix, np.eye(3))
     shift = torch.eye(3, dtype=torch.double)
     shift[:2, 2] = torch.tensor([3.0, -2.0])
     moved = MetaTensor(moving.as_tensor(), affine=shift @ moving.affine)
     affine, field = IdentityRegistrar(affine="translation").estimate(moved, moving)
-    assert field.ddf.abs().max() == 0 and np.allclose(affine, shift, atol=0.2)
+    assert field.ddf.abs().max() == 0 and np.allclose(affine.matrix, shift, atol=0.2)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import read_image
-from fmirnet_monai.registration.optimise import smooth
+from fmirnet_monai.spatial import smooth
 
 SeriesWriter = Callable[..., list[Path]]
 

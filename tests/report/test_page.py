@@ -20,7 +20,8 @@ from PIL import Image
 from fmirnet_monai.registration import Registration
 from fmirnet_monai.report.page import FOLDED, find_warnings, write_report
 from fmirnet_monai.report.planes import choose_planes, resized
-from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid
+from fmirnet_monai.spatial.roundtrip import Inversion
 
 SHAPES = {"2-D": (40, 30), "3-D": (24, 20, 12), "one slice": (24, 20, 1)}
 SPACING = (1.0, 1.5, 4.0)
@@ -49,18 +50,22 @@ def make_registration(
     def image(values: NDArray, name: str) -> MetaTensor:
         return MetaTensor(torch.from_numpy(values[None]), torch.from_numpy(grid.affine), {"filename_or_obj": name})
 
-    images = [image(rng.uniform(0, 1, shape).astype(np.float32), n) for n in ("/some/moving.nii.gz", name, "")]
+    images = [image(rng.uniform(0, 1, shape).astype(np.float32), n) for n in ("/some/moving.nii.gz", name)]
     if labels:
-        for k, key in enumerate(("moving_label", "fixed_label", "warped_label")):
+        for k, key in enumerate(("moving_label", "fixed_label")):
             values = np.zeros(shape, dtype=np.int32)
             values[tuple(slice(n // 4 + k * (n > 8), n // 4 + max(1, n // 3)) for n in shape)] = 1
             options[key] = image(values, "")
     if points:
         middle = grid.to_world((np.array(shape)[None] - 1) / 2)
-        options |= dict.fromkeys(("moving_points", "fixed_points", "warped_points"), middle)
+        options |= dict.fromkeys(("moving_points", "fixed_points"), middle)
     field = DisplacementField(torch.from_numpy(np.zeros((dims, *shape)) if ddf is None else ddf).float(), grid)
-    options = {"settings": {"method": "a method"}, "inverse_residual": 0.1, **options}
-    return Registration(*images, field=field, inverse=field, affine=np.eye(dims + 1), deformable=field, **options)
+    metrics, residual = options.pop("metrics", None), options.pop("inverse_residual", 0.1)
+    options = {"settings": {"method": "a method"}, **options}
+    registration = Registration(*images, Affine.identity(dims), field, lambda image: image, **options)
+    registration.metrics = {} if metrics is None else metrics  # in place of what would be measured
+    registration.inversion = Inversion(field, torch.ones(shape, dtype=torch.bool), residual)
+    return registration
 
 
 def page_of(registration: Registration, folder: Path) -> str:
@@ -103,7 +108,7 @@ def test_whole_page_with_nothing_outside_itself(tmp_path: Path, kind: str, extra
     assert is_well_formed(page)
     links = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
     assert links and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
-    assert not re.search(r"https?:|@import|url\(", page)
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
     ids = set(re.findall(r' id="?([\w-]+)', page))
     assert {link[1:] for link in links if link.startswith("#")} <= ids
     assert set(re.findall(r'get\("(\w+)"\)', page)) - ids <= {"lines"}
@@ -290,7 +295,29 @@ def test_moving_image_is_taken_from_its_own_grid_to_the_plane(tmp_path: Path) ->
     moved[:3, 3] += 3 * moved[:3, 0]
     values = torch.zeros_like(registration.moving.as_tensor())
     values[0, 5:9] = 1.0  # on the fixed grid 8..11 along x
-    object.__setattr__(registration, "moving", MetaTensor(values, torch.from_numpy(moved)))
+    registration.moving = MetaTensor(values, torch.from_numpy(moved))
     axial = np.asarray(pictures(page_of(registration, tmp_path))[1])
     columns = np.flatnonzero((axial > 200).all(0)) / axial.shape[1] * 24
     assert columns.min() == pytest.approx(8, abs=0.6) and columns.max() == pytest.approx(11.5, abs=0.8)
+
+
+def test_what_the_moving_image_does_not_show_is_hatched_and_said(tmp_path: Path) -> None:
+    whole = page_of(make_registration(), tmp_path)
+    assert 'class="unseen' not in whole and "Hatched" not in whole and "not seen" not in whole
+    registration = make_registration()
+    cut = registration.moving.as_tensor()[..., :9]  # the last 3 of 12 slices
+    registration.moving = MetaTensor(cut, registration.moving.affine)
+    page = page_of(registration, tmp_path)
+    assert "25.0 % not seen in the moving image" in page and "Hatched" in page
+    hatched = re.findall(r'class="unseen (\w+)" d="M([^"]+)Z"', page)
+    assert {name for name, _ in hatched} == {"moving", "warped"}
+    heights = [float(point.split(",")[1]) for _, path in hatched for point in path.replace("ZM", " ").split()]
+    assert min(heights) == pytest.approx(0, abs=0.3) and max(heights) == pytest.approx(3 * SPACING[2], abs=2.1)
+
+
+def test_a_page_without_metrics_and_inverse(tmp_path: Path) -> None:
+    registration = make_registration()
+    del registration.metrics, registration.inversion
+    page = write_report(registration, tmp_path / "report.html", metrics=False, inverse=False).read_text()
+    assert "<h2>Metrics" not in page and "inverse residual" not in page
+    assert not {"metrics", "inversion", "after"} & set(vars(registration))

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, ScaleIntensityd
 from torch import Tensor
 
-from fmirnet_monai.spatial import DisplacementField, Grid, warp
+from fmirnet_monai.spatial import DisplacementField, Grid, resample, warp
 from fmirnet_monai.transforms import (
     CheckFinited,
     ComposeDisplacementd,
@@ -27,14 +27,21 @@ OTHER_AFFINE = torch.diag(torch.tensor([1.5, 1.0, 5.0, 1.0], dtype=torch.float64
 
 
 @pytest.mark.parametrize("size", [(7, 10), (5, 6, 8)])
-def test_warpd_equals_warp(size: tuple[int, ...]) -> None:
+def test_warpd_equals_warp_and_fills_what_is_beyond(size: tuple[int, ...]) -> None:
     image, ddf = torch.rand(2, *size), torch.randn(len(size), *size)
     label = torch.randint(0, 5, (1, *size), dtype=torch.uint8)
     data = {"image": image, "label": label, "pred": ddf}
     result = Warpd(["image", "label"], mode=["bilinear", "nearest"])(data)
-    torch.testing.assert_close(result["image"], warp(image[None], ddf[None])[0])
+    places = ddf + torch.stack(torch.meshgrid(*[torch.arange(n) for n in size], indexing="ij"))
+    limit = torch.tensor(size).reshape(-1, *[1] * len(size)) - 0.5
+    inside = ((places >= -0.5) & (places <= limit)).all(0)
+    assert 0.3 < inside.float().mean() < 1
+    torch.testing.assert_close(result["image"][:, inside], warp(image[None], ddf[None])[0][:, inside])
+    assert (result["image"][:, ~inside] == image.min()).all()
     expected = warp(label[None].float(), ddf[None], mode="nearest")[0].byte()
-    assert torch.equal(result["label"], expected)
+    assert torch.equal(result["label"][:, inside], expected[:, inside]) and not result["label"][:, ~inside].any()
+    filled = Warpd("image", fill=7.0)({"image": image, "pred": ddf})["image"]
+    assert (filled[:, ~inside] == 7).all()
     assert result["label"].dtype == torch.uint8
     assert data["image"] is image
     assert data["label"] is label
@@ -47,7 +54,9 @@ def test_results_of_a_field_on_the_gpu_lie_where_the_images_do() -> None:
     result = Warpd("image")({"image": image, "pred": ddf.cuda()})["image"]
     torch.testing.assert_close(result, warp(image[None], ddf[None])[0])
     field = DisplacementField(ddf, Grid((7, 10), np.eye(3)))
-    torch.testing.assert_close(field.warp(MetaTensor(image).cuda()).cpu(), field.warp(MetaTensor(image)))
+    expected = resample(image, field.grid, field)
+    for found, wanted in zip(resample(image.cuda(), field.grid, field), expected, strict=True):
+        torch.testing.assert_close(found.cpu(), wanted)
 
 
 def test_warpd_writes_new_keys_and_leaves_the_others() -> None:

@@ -1,0 +1,197 @@
+"""Displacement fields in image files: an image of vectors in mm, LPS axes, on the fixed image's grid."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import itk
+import nibabel as nib
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from fmirnet_monai.utils import known_suffix, reason, replacing
+
+from .displacement import DisplacementField
+from .grid import Grid
+
+NIFTI = (".nii.gz", ".nii")
+WRITTEN_FIELDS = (*NIFTI, ".mha", ".nrrd")
+RAS_VECTORS = 1006  # NIfTI's code of displacement vectors, which are RAS; those of others are LPS, as in ITK
+VECTORS = (0, RAS_VECTORS, 1007)
+TURNED = b"axes 1,2,0"  # see _turned
+
+
+def flip(dims: int) -> NDArray[np.float64]:
+    """RAS+ to LPS, which is its own inverse: the signs of the first two axes."""
+    return np.diag([-1.0, -1.0, 1.0][:dims])
+
+
+def set_geometry(image: Any, grid: Grid) -> None:
+    """Give an ITK image the spacing, origin and direction of ``grid``.
+
+    Raises:
+        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+    """
+    lps = flip(grid.dims) @ grid.affine[:-1]
+    direction = lps[:, :-1] / grid.spacing
+    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
+        raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
+    image.SetSpacing([float(s) for s in grid.spacing])
+    image.SetOrigin([float(v) for v in lps[:, -1]])
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(direction)))
+
+
+def grid_of_itk(image: Any) -> Grid:
+    """Grid of an ITK image."""
+    dims = image.GetImageDimension()
+    affine = np.eye(dims + 1)
+    affine[:-1, :-1] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    affine[:-1, -1] = np.array(image.GetOrigin())
+    affine[:-1] = flip(dims) @ affine[:-1]
+    return Grid(tuple(itk.size(image)), affine)
+
+
+def to_itk(field: DisplacementField, dtype: DTypeLike = np.float32) -> Any:
+    """The field as an ITK image of float vectors, ready for ``itk.DisplacementFieldTransform`` or a file.
+
+    Raises:
+        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+    """
+    dims = field.grid.dims
+    vectors = (field.world_vectors() * np.diag(flip(dims)).astype(np.float32)).astype(dtype, copy=False)
+    image = itk.image_from_array(
+        np.ascontiguousarray(np.moveaxis(vectors, range(dims), range(dims - 1, -1, -1))), is_vector=True
+    )
+    set_geometry(image, field.grid)
+    return image
+
+
+def from_itk(image: Any) -> DisplacementField:
+    """A field from an ITK image of vectors in mm."""
+    dims = image.GetImageDimension()
+    vectors = np.moveaxis(itk.array_view_from_image(image), range(dims), range(dims - 1, -1, -1))
+    if vectors.shape[-1] != dims or vectors.ndim != dims + 1:
+        raise ValueError(f"it is no image of {dims}-vectors, its shape is {vectors.shape}")
+    return DisplacementField.from_world_vectors(vectors * np.diag(flip(dims)).astype(vectors.dtype), grid_of_itk(image))
+
+
+def write_displacement(field: DisplacementField, path: str | Path) -> Path:
+    """Write a field as ITK displacement file, whole or not at all.
+
+    Args:
+        field: to write.
+        path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``.
+
+    Raises:
+        ValueError: for another suffix.
+        OSError: when it can't be written.
+    """
+    suffix = known_suffix(path, WRITTEN_FIELDS)
+    turned = suffix in NIFTI and field.grid.dims == 3 and field.grid.shape[2] == 1
+    image = to_itk(_turned(field, (2, 0, 1)) if turned else field)
+    with replacing(path) as partial:
+        try:
+            itk.imwrite(image, str(partial), compression=True)
+            if turned:
+                whole: Any = nib.load(partial)
+                whole.header["intent_name"] = TURNED
+                nib.save(nib.Nifti1Image(np.array(whole.dataobj), None, whole.header), partial)
+            _read(partial)  # ITK leaves half a file on a full disk without a word
+        except (RuntimeError, ValueError, EOFError) as error:
+            raise OSError(f"{path}: can't be written; check the folder's rights and space.") from error
+    return Path(path)
+
+
+def _turned(field: DisplacementField, order: tuple[int, int, int]) -> DisplacementField:
+    """The same map with its array axes in another order.
+
+    ITK takes a NIfTI of vectors whose last axis has one voxel for 2-D, and then it is no map of a volume. So its one
+    slice is written along the first axis: every tool finds the same vectors in the same place. A note in the header
+    tells this package to turn the axes back.
+    """
+    affine = field.grid.affine[:, [*order, 3]]
+    shape = tuple(field.grid.shape[axis] for axis in order)
+    return DisplacementField(field.ddf[list(order)].permute(0, *[axis + 1 for axis in order]), Grid(shape, affine))
+
+
+def read_displacement(path: str | Path) -> DisplacementField:
+    """Read a displacement field of ITK, SimpleITK, ANTs, 3D Slicer or nibabel, in single or double precision.
+
+    Args:
+        path: ``.nii.gz``, ``.nii``, ``.mha``, ``.mhd``, ``.nrrd``, or another image of vectors that ITK reads. In NIfTI
+            it is ``(X, Y, Z, 1, D)``; vectors are LPS, as in ITK, unless the header calls them displacements (intent
+            1006), which the standard has in RAS.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        ValueError: when it does not hold a displacement field, ends early, or is not finite.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such displacement field: {path}")
+    try:
+        field = _read(Path(path))
+    except Exception as error:  # what nibabel and ITK raise for damaged files has no common ancestor
+        raise ValueError(
+            f"{path}: not a displacement field, or damaged: {reason(error)}; get it again, or write it by ITK or ANTs."
+        ) from error
+    if bad := int((~field.ddf.isfinite()).any(0).sum()):
+        raise ValueError(
+            f"{path}: {bad} of {field.ddf[0].numel()} vectors are NaN or infinite; replace them (by 0 where nothing is "
+            "known), or run the tool that wrote it again without a mask."
+        )
+    return field
+
+
+def _read(path: Path) -> DisplacementField:
+    if path.name.lower().endswith(NIFTI):
+        return _read_nifti(path)
+    header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+    if header is None:
+        raise ValueError("ITK knows no such format")
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    dims, components = header.GetNumberOfDimensions(), header.GetNumberOfComponents()
+    if dims != components or dims not in (2, 3):
+        raise ValueError(f"it has {dims} axes and {components} values per voxel, a field as many values as axes")
+    reader = itk.ImageFileReader[itk.Image[itk.Vector[itk.F, dims], dims]].New(FileName=str(path), ImageIO=header)
+    reader.Update()
+    return from_itk(reader.GetOutput())
+
+
+def _read_nifti(path: Path) -> DisplacementField:
+    image: Any = nib.load(path)
+    header = image.header
+    intent = int(header["intent_code"])
+    if intent not in VECTORS or len(image.shape) != 5 or image.shape[3] != 1 or image.shape[4] not in (2, 3):
+        raise ValueError(
+            f"a field is (X, Y, Z, 1, 3) vectors (intent 1007), this has shape {image.shape} and intent {intent}"
+            + ("; it is one of FSL, whose vectors mean something else" if 2006 <= intent <= 2016 else "")
+        )
+    vectors = np.asanyarray(image.dataobj)[:, :, :, 0, :]
+    grid = Grid(image.shape[:3], nifti_affine(header))
+    if vectors.shape[-1] == 2:
+        if vectors.shape[2] != 1:
+            raise ValueError(f"it has 2-vectors in a volume of shape {image.shape[:3]}")
+        keep = [0, 1, 3]
+        vectors, grid = vectors[:, :, 0], Grid(image.shape[:2], grid.affine[np.ix_(keep, keep)])
+    if intent != RAS_VECTORS:
+        vectors = vectors * np.diag(flip(grid.dims)).astype(vectors.dtype)
+    field = DisplacementField.from_world_vectors(vectors, grid)
+    return _turned(field, (1, 2, 0)) if bytes(header["intent_name"].item()) == TURNED else field
+
+
+def nifti_affine(header: Any) -> NDArray[np.float64]:
+    """Where ITK, ANTs and 3D Slicer place a NIfTI, ``(4, 4)`` from voxel to RAS+ mm: which of its two geometries they
+    take is ITK's to say.
+    """
+    alike = header.copy()
+    alike.set_data_shape((1, 1, 1))
+    alike.set_data_dtype(np.uint8)
+    alike.set_intent(0)
+    alike["scl_slope"] = alike["scl_inter"] = np.nan
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/geometry.nii"
+        nib.save(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), None, alike), file)
+        return grid_of_itk(itk.imread(file, itk.UC)).affine

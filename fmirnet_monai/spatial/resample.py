@@ -1,0 +1,142 @@
+"""Images from one grid to another: the one place where they are interpolated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .field import sample_at
+from .grid import Grid, position
+from .maps import Affine, Map
+
+MODES = ("bilinear", "nearest")
+
+
+def resample(
+    image: Tensor,
+    onto: Grid,
+    through: Map | None = None,
+    *,
+    grid: Grid | None = None,
+    mode: str = "bilinear",
+    fill: float | None = None,
+    antialias: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Resample an image, once, onto a grid, through a map or in place; slab by slab, on the image's device.
+
+    Args:
+        image: ``(C, *spatial)``, any real type.
+        onto: grid of the result.
+        through: map from the space of ``onto`` to the image's; None is the identity.
+        grid: of the image; by default read from it.
+        mode: ``"bilinear"`` (trilinear in 3-D) or ``"nearest"`` (labels).
+        fill: value beyond the image, half a voxel from its outermost centres; by default the image's smallest, and 0
+            with ``"nearest"``. An image of one slice is a slab as thick as its spacing.
+        antialias: smooth first along the axes on which ``onto`` is coarser, as an image that is worked on has to be.
+            One that is written is not: ITK, SimpleITK and ANTs, given the same map, then give the same values.
+
+    Returns:
+        ``(C, *onto.shape)``, a plain tensor in the type of ``image``, and ``inside (*onto.shape)``: where the map is
+        known and leads into the image.
+
+    Raises:
+        ValueError: when the numbers of axes differ, or for another mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    source = grid or Grid.of(image)
+    through = through or Affine.identity(onto.dims)
+    if not source.dims == onto.dims == through.dims:
+        raise ValueError(f"image, map and grid have {source.dims}, {through.dims} and {onto.dims} axes.")
+    values = image.as_subclass(Tensor)
+    like = position(values.device)
+    through = through.to(values.device)
+    if mode == "nearest":
+        fill = fill or 0
+    else:
+        fill = float(values.min()) if fill is None else fill
+        if antialias:
+            values = _smoothed(values, source, onto, through)
+        elif not values.is_floating_point():
+            values = values.double()
+    result = torch.empty(len(values), *onto.shape, dtype=values.dtype, device=values.device)
+    inside = torch.empty(onto.shape, dtype=torch.bool, device=values.device)
+    for slab in onto.slabs():
+        points, known = through.at(onto, slab, like)
+        voxels = source.to_voxel(points)
+        seen = source.holds(voxels)
+        found = sample_at(values, voxels) if mode == "bilinear" else _nearest(values, voxels)
+        result[:, slab] = found.masked_fill_(~seen, fill)
+        inside[slab] = seen & known
+    return (result if image.is_floating_point() else result.round()).to(image.dtype), inside
+
+
+def _nearest(values: Tensor, voxels: Tensor) -> Tensor:
+    """Value of the nearest voxel, the higher of two at equal distance, as in ITK."""
+    places = [(voxels[..., i] + 0.5).floor().long().clamp(0, n - 1) for i, n in enumerate(values.shape[1:])]
+    return torch.stack([channel[tuple(places)] for channel in values])
+
+
+def _smoothed(values: Tensor, source: Grid, onto: Grid, through: Map) -> Tensor:
+    """The image, smoothed as far as the voxels of ``onto`` are larger than its own."""
+    factors = coarsening(source, onto, through)
+    sigmas = [0.0 if n == 1 else max(0.0, (f - 1) / 2) for f, n in zip(factors, source.shape, strict=True)]
+    return smooth(values.unsqueeze(0).to(torch.promote_types(values.dtype, torch.float32)), sigmas)[0]
+
+
+def coarsening(source: Grid, onto: Grid, through: Map | None = None) -> NDArray[np.float64]:
+    """How many voxels of ``source`` a voxel of ``onto`` is long along each axis of ``source``, a map's affine parts
+    included.
+    """
+    matrix = onto.affine
+    for part in through.parts() if through else ():
+        matrix = part.matrix @ matrix if isinstance(part, Affine) else matrix
+    return np.linalg.norm((np.linalg.inv(source.affine) @ matrix)[:-1, :-1], axis=1)
+
+
+def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
+    """Gaussian filter of ``(B, C, *spatial)``, border values repeated.
+
+    Args:
+        tensor: to smooth.
+        sigma: standard deviation in voxels, one for all axes or one each; 0 leaves an axis as it is.
+    """
+    dims = tensor.dim() - 2
+    convolve = F.conv2d if dims == 2 else F.conv3d
+    shape = tensor.shape
+    sigmas = [float(sigma)] * dims if isinstance(sigma, (int, float)) else list(sigma)
+    flat = tensor.flatten(0, 1).unsqueeze(1)
+    for axis, width in enumerate(sigmas):
+        if width > 0 and shape[2 + axis] > 1:
+            kernel = _gaussian(width).to(tensor)
+            reach = len(kernel) // 2
+            padding = [reach if i // 2 == dims - 1 - axis else 0 for i in range(2 * dims)]
+            padded = F.pad(flat, padding, mode="replicate")
+            flat = convolve(padded, kernel.reshape([-1 if i == axis else 1 for i in range(-2, dims)]))
+    return flat.reshape(shape)
+
+
+def _gaussian(sigma: float) -> Tensor:
+    """The Gaussian's integral over each voxel, to four standard deviations, in sum 1."""
+    reach = int(max(4.0 * sigma, 0.5) + 0.5)
+    edges = (torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5) / (sigma * 2**0.5)
+    kernel = torch.erf(edges).diff() / 2
+    return kernel / kernel.sum()
+
+
+def resize(tensor: Tensor, size: Sequence[int]) -> Tensor:
+    """Linear interpolation of ``(B, C, *spatial)`` to ``size`` over the same extent; shrinking smooths first."""
+    tensor = smooth(tensor, [max(0.0, (o / n - 1) / 2) for o, n in zip(tensor.shape[2:], size, strict=True)])
+    mode = "bilinear" if tensor.dim() == 4 else "trilinear"
+    return F.interpolate(tensor, size=tuple(size), mode=mode, align_corners=False)
+
+
+def resize_field(ddf: Tensor, size: Sequence[int]) -> Tensor:
+    """The field ``(B, D, *spatial)`` on a grid of another size over the same extent, in voxels of that grid."""
+    scale = [new / old for old, new in zip(ddf.shape[2:], size, strict=True)]
+    return resize(ddf, size) * torch.tensor(scale).to(ddf).reshape(1, -1, *[1] * len(scale))
