@@ -213,6 +213,9 @@ def _compare_alike(
     """Measure the similarity of each case again, of all methods in the one region where every one of them sees both
     images; a method that pushed what fits badly out of view would gain by it otherwise.
     """
+    for table in rows.values():  # a column that happens to hold whole numbers is read as such
+        measured = [name for name in ("ssim", "ncc", "nmi", "inside") if name in table]
+        table[measured] = table[measured].astype(float)
     for pair in tqdm(pairs, desc="measuring alike", unit="case"):
         done = [row for row, table in rows.items() if table.loc[pair["case"], "error"] == ""]
         if not done:
