@@ -14,6 +14,8 @@ except PackageNotFoundError:  # used from a folder that is not installed, as in 
     __version__ = "unknown"
 
 HOMES = {
+    "Affine": "spatial",
+    "Chain": "spatial",
     "DisplacementField": "spatial",
     "Grid": "spatial",
     "Method": "registration",
@@ -22,6 +24,8 @@ HOMES = {
     "Registration": "registration",
     "read_image": "data",
     "read_label": "data",
+    "register": "registration",
+    "resample": "spatial",
     "write_image": "data",
 }
 __all__ = list(HOMES)

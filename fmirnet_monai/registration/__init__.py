@@ -1,7 +1,7 @@
 """Two images of any size and geometry in, a transform and the warped image out."""
 
 from .base import PairRegistrar
-from .method import Method
+from .method import Method, register
 from .optimise import DenseOptimizer
 from .parametric import AffineOptimizer, ControlGridOptimizer
 from .propagation import Annotation, Blend, Propagation, propagate
@@ -24,5 +24,6 @@ __all__ = [
     "Registrar",
     "Registration",
     "propagate",
+    "register",
     "relabel",
 ]

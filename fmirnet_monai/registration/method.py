@@ -18,6 +18,7 @@ from fmirnet_monai.utils import best_device
 
 from .base import percentiles
 from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer
+from .result import Registration
 
 BUNDLE_2D = "fmirnet_chaos"
 NO_BUNDLE = "none"  # direct optimisation
@@ -98,6 +99,21 @@ class Method:
                 raise ValueError(f"similarity: {self.similarity} is for the refinement; set refine above 0.")
             registrar.optimizer.similarity = self.similarity
         return registrar
+
+
+def register(moving: MetaTensor, fixed: MetaTensor, *, options: Method | None = None, **parts: Any) -> Registration:
+    """Register a pair of images as the command ``register`` does.
+
+    Args:
+        moving: ``(1, *spatial)``, as :py:func:`fmirnet_monai.data.read_image` gives it.
+        fixed: the same, on its own grid.
+        options: how; by default the weights of its dimension or direct optimisation.
+        parts: labels, landmarks and masks, see :py:meth:`PairRegistrar.register`.
+
+    Raises:
+        ValueError: when the pair can't be registered.
+    """
+    return (options or Method()).registrar(moving, fixed).register(moving, fixed, **parts)
 
 
 def _own_window(bundle: str) -> Sequence[float] | None:

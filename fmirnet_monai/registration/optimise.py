@@ -205,7 +205,10 @@ class DenseOptimizer(FieldOptimizer):
     the vectors themselves tears it (Avants et al., "Symmetric diffeomorphic image registration", MedIA 2008, and
     Vercauteren et al., "Diffeomorphic demons", NeuroImage 2009, descend alike).
 
-    Lengths count in voxels of the axis with the smallest ones, which is the same in mm along all axes.
+    The step counts in mm: an update goes down the gradient by mm, and its length is in voxels of the axis with the
+    smallest ones. Smoothing counts in each axis' own voxels. Both were chosen on volumes of thick slices
+    (``benchmarks/anisotropy.py``): slices of four times the thickness say too little about motion across them to do
+    with less smoothing there.
 
     Args:
         similarity: see :py:class:`FieldOptimizer`.
@@ -255,8 +258,8 @@ class DenseOptimizer(FieldOptimizer):
         return ddf
 
     def sigmas(self, level: Level, sigma: float) -> list[float]:
-        """Along each axis, in its voxels."""
-        return [sigma * share for share in level.scale.flatten().tolist()]
+        """Of a Gaussian along each axis, in its voxels."""
+        return [sigma] * level.scale.numel()
 
     def _force(self, level: Level, ddf: Tensor, sigma: Sequence[float]) -> tuple[Tensor, float]:
         """Smoothed gradient of the similarity with respect to a displacement of the warped image, and its value."""

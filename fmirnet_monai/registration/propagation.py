@@ -19,10 +19,10 @@ from fmirnet_monai.spatial import Grid, resize, smooth, warp
 
 from .base import PairRegistrar
 
-# Of the confidence: the standard deviation in mm of a propagated outline is this far on the annotated slice itself, and
+# Of the confidence: the standard deviation of a propagated outline is so many pixels on the annotated slice itself, and
 # grows by these shares of the distance to the nearer annotated slice and of the two neighbours' disagreement.
-OUTLINE_ERROR = 0.8
-OUTLINE_ERROR_PER_MM = 0.05
+OUTLINE_ERROR = 0.7
+OUTLINE_ERROR_OF_DISTANCE = 0.05
 OUTLINE_ERROR_OF_DISAGREEMENT = 0.5
 
 
@@ -105,23 +105,24 @@ class Blend:
     Attributes:
         nearness: n, of the number of slices to the other neighbour.
         quality: q.
-        pixel: size in mm of the pixels that differences are taken on.
-        sigma: standard deviation in mm of the Gaussian that says what is around a voxel.
+        pixels: along the slice's longest side, of the coarse image that differences are taken on.
+        sigma: standard deviation, in these pixels, of the Gaussian that says what is around a voxel.
         floor: added to the difference.
     """
 
     nearness: float = 3.0
     quality: float = 6.0
-    pixel: float = 3.0
-    sigma: float = 6.0
+    pixels: int = 112
+    sigma: float = 2.0
     floor: float = 1e-3
 
     def difference(self, warped: Tensor, fixed: Tensor, spacing: NDArray[np.floating]) -> Tensor:
-        """Local difference ``(*spatial)`` of two slices of that shape, ``spacing`` in mm."""
+        """Local difference ``(*spatial)`` of two slices of that shape, ``spacing`` in any unit."""
         sides = np.multiply(fixed.shape, spacing)
-        size = [min(n, max(1, round(side / self.pixel))) for n, side in zip(fixed.shape, sides, strict=True)]
+        pixel = sides.max() / self.pixels
+        size = [min(n, max(1, round(side / pixel))) for n, side in zip(fixed.shape, sides, strict=True)]
         coarse = resize((warped - fixed)[None, None], size).abs()
-        local = smooth(coarse, self.sigma / float(np.mean(sides / size)))
+        local = smooth(coarse, self.sigma * float(pixel / np.mean(sides / size)))
         return resize(local, fixed.shape)[0, 0] + self.floor
 
     def share(self, nearness: Sequence[int], differences: Sequence[Tensor]) -> Tensor:
@@ -202,9 +203,8 @@ def propagate(
         result[index] = torch.tensor([0, *ids]).to(labels)[best.indices[0]]
         nearer = distance * min(nearness)
         spread = (known[0] - known[1]).abs().gather(0, blended.argmax(0, keepdim=True))[0]
-        error = torch.sqrt(
-            (OUTLINE_ERROR + OUTLINE_ERROR_PER_MM * nearer) ** 2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2
-        )
+        outline = OUTLINE_ERROR * float(spacing.mean()) + OUTLINE_ERROR_OF_DISTANCE * nearer
+        error = torch.sqrt(outline**2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2)
         margin = (best.values[0] - best.values[1]) / 2
         confidence[index] = torch.special.ndtr(margin / error)
     place = torch.from_numpy(grid.affine.copy())

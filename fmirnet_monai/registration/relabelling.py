@@ -28,7 +28,7 @@ from fmirnet_monai.spatial import Grid, resize
 
 from .propagation import Propagation
 
-MARGIN = 20.0  # mm around all labels that the network sees
+MARGIN = 1 / 16  # of the slice's longest side, around all labels, that the network sees
 LONGEST = 192  # pixels of the longer side of what it sees, at most
 BATCH = 4
 DIVISOR = 8  # of the sides of what the network takes
@@ -92,7 +92,8 @@ def relabel(
         for t in (image, propagation.label, propagation.confidence)
     )
     ids = torch.cat([labels.new_zeros(1), labels[labels != 0].unique()])
-    margin = [round(MARGIN / s) for s in spacing]
+    longest = max(n * s for n, s in zip(images.shape[1:], spacing, strict=True))
+    margin = [round(MARGIN * longest / s) for s in spacing]
     start, stop = generate_spatial_bounding_box(labels.amax(0, keepdim=True), margin=margin, allow_smaller=True)
     window = (slice(first, last + 1), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
     drawn = [i - first for i in annotation.slices]

@@ -336,7 +336,7 @@ def _legend(slices: list[_Slice]) -> str:
     if any(s.overlays or s.dots for s in slices):
         text.append(
             "Outlines and landmarks: <b class=green>fixed</b>, <b class=red>moving or warped</b>; the landmarks are "
-            "those within a few mm."
+            "those within a few voxels."
         )
     if any(path for s in slices for path in s.unseen.values()):
         text.append("Hatched: beyond the moving image, where nothing is known and nothing is measured.")

@@ -18,7 +18,7 @@ from fmirnet_monai.spatial import Grid
 WIDEST = 500  # pixels of a picture
 NAMES = ("sagittal", "coronal", "axial")  # by the RAS+ axis across them
 ENDS = ("RL", "AP", "SI")  # per RAS+ axis, the side of its positive end first
-SLAB = 3.0  # landmarks so many mm from a slice are shown on it
+SLAB = 3.0  # landmarks so many of the finest voxel's sides from a slice are shown on it
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,12 @@ class Plane:
         return np.stack(found, axis=-1)
 
     def near(self, points: NDArray) -> NDArray[np.float64]:
-        """Place of those of the points ``(N, D)`` in RAS+ mm that lie on the slice or a few mm from it, ``(M, 2)``."""
+        """Place ``(M, 2)`` of those of the points ``(N, D)`` in RAS+ mm that lie on the slice or a few voxels from it."""
         voxels = self.grid.to_voxel(points)
         if self.axis is not None:
             spacing = self.grid.spacing[self.axis]
-            voxels = voxels[np.abs(voxels[:, self.axis] - self.index) * spacing <= max(SLAB, spacing / 2)]
+            near = max(SLAB * self.grid.spacing.min(), spacing / 2)
+            voxels = voxels[np.abs(voxels[:, self.axis] - self.index) * spacing <= near]
         return self.place(voxels)
 
     def outlines(self, label: NDArray) -> list[NDArray[np.float64]]:
