@@ -804,10 +804,9 @@ def _say_inversion(inversion: Inversion | None) -> None:
     """How well inverting went; None where it went exactly."""
     if inversion is None:
         return
-    print(f"there and back misses by {inversion.residual:.4f} voxels at most")
-    if missing := inversion.missing:
-        share = 100 * missing / inversion.inside.numel()
-        _note(f"{missing:,} voxels ({share:.1f} %) have no inverse: no point is mapped to them.")
+    print(f"largest residual: {inversion.residual:.4f} voxels, there and back")
+    total = inversion.inside.numel()
+    print(f"no inverse: {inversion.missing:,} of {total:,} voxels, which no point is mapped to")
 
 
 def _note(text: str) -> None:
@@ -842,6 +841,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     message = ""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+    shown, warnings.showwarning = warnings.showwarning, _warn
     try:
         command, name, options = _find_command(words)
         _check_options(command, options)
@@ -849,8 +849,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fire.Fire(tree, command=[*name, *options], name="fmirnet_monai")
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
+    finally:
+        warnings.showwarning = shown
     if message:  # printed only here, where the traceback is gone and with it any progress bar
         sys.exit(_fail(message))
+
+
+def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
+    tqdm.write(f"fmirnet_monai: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(message: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from monai.metrics.regression import RegressionMetric
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from fmirnet_monai.losses import ssim_map, window_centres
 from fmirnet_monai.losses.masked import as_weights, only_valid
+
+WINDOW = 11  # voxels a side, of SSIM
+PART = 2**20  # voxels that are measured at a time: a volume of 512 x 512 x 300 takes gigabytes at once
 
 
 class MaskedMetric(RegressionMetric):
@@ -59,25 +62,44 @@ class SSIMMetric(MaskedMetric):
         self.data_range = data_range
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        ssim = ssim_map(y_pred, y, self.data_range, mask=weights)
-        if weights is None:
-            return ssim.flatten(1).mean(1, keepdim=True)
-        centres = window_centres(weights).expand_as(ssim)
-        return ((ssim * centres).flatten(1).sum(1) / centres.flatten(1).sum(1)).unsqueeze(1)  # 0 / 0 is NaN
+        sums = torch.zeros(2, len(y), dtype=torch.float64, device=y.device)
+        rows = max(1, PART // y[0, :, 0].numel())
+        for begin in range(0, max(1, y.shape[2] - WINDOW + 1), rows):
+            part = slice(begin, begin + rows + WINDOW - 1)
+            mask = None if weights is None else weights[:, :, part]
+            ssim = ssim_map(y_pred[:, :, part], y[:, :, part], self.data_range, WINDOW, mask=mask)
+            centres = torch.ones_like(ssim) if mask is None else window_centres(mask, WINDOW).expand_as(ssim)
+            sums += torch.stack([(ssim * centres).double(), centres.double()]).flatten(2).sum(2)
+        return (sums[0] / sums[1]).float().unsqueeze(1)  # 0 / 0 is NaN
 
 
 class NCCMetric(MaskedMetric):
     """Global normalised cross-correlation (Pearson's), -1 to 1; NaN when an image is constant."""
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        if weights is None:
-            weights = y.new_ones(1)
+        masks = [None] * len(y) if weights is None else list(weights.expand_as(y))
+        return torch.stack([self._ncc(*case) for case in zip(y_pred, y, masks, strict=True)]).unsqueeze(1)
+
+    def _ncc(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        total = torch.zeros(3, dtype=torch.float64, device=y.device)
+        for w, a, b in _parts(x, y, mask):
+            total += torch.stack([w.sum(), (w * a).sum(), (w * b).sum()])
+        mean_a, mean_b = total[1:] / total[0]
+        squares = torch.zeros(3, dtype=torch.float64, device=y.device)
+        for w, a, b in _parts(x, y, mask):
+            a, b = a - mean_a, b - mean_b  # noqa: PLW2901
+            squares += torch.stack([(w * a * b).sum(), (w * a * a).sum(), (w * b * b).sum()])
+        return (squares[0] / (squares[1] * squares[2]).sqrt()).float()
+
+
+def _parts(x: Tensor, y: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Weights and values of two images in double precision, part by part."""
+    masks = [None] * len(x.flatten().split(PART)) if mask is None else mask.flatten().split(PART)
+    for a, b, w in zip(x.flatten().split(PART), y.flatten().split(PART), masks, strict=True):
+        if w is None:
+            yield torch.ones_like(a, dtype=torch.float64), a.double(), b.double()
         else:
-            y_pred, y = only_valid(y_pred, weights), only_valid(y, weights)
-        w, a, b = (image.flatten(1).double() for image in (weights.expand_as(y), y_pred, y))
-        a, b = (image - (w * image).sum(1, keepdim=True) / w.sum(1, keepdim=True) for image in (a, b))
-        product, squares_a, squares_b = ((w * image).sum(1) for image in (a * b, a * a, b * b))
-        return (product / (squares_a * squares_b).sqrt()).unsqueeze(1).float()
+            yield w.double(), only_valid(a, w).double(), only_valid(b, w).double()
 
 
 class NMIMetric(MaskedMetric):
@@ -110,14 +132,15 @@ class NMIMetric(MaskedMetric):
     def _nmi(self, a: Tensor, b: Tensor) -> Tensor:
         if a.numel() == 0 or not (a.isfinite().all() and b.isfinite().all()):
             return torch.tensor(torch.nan)
-        a, b = self._to_bins(a), self._to_bins(b)
-        joint = torch.bincount(a * self.bins + b, minlength=self.bins**2).double().reshape(self.bins, self.bins)
-        joint = joint / joint.sum()
+        joint = torch.zeros(self.bins**2, dtype=torch.float64, device=a.device)
+        ranges = [(image.min().double(), image.max().double()) for image in (a, b)]
+        for part in zip(a.flatten().split(PART), b.flatten().split(PART), strict=True):
+            index = [self._to_bins(values, *limits) for values, limits in zip(part, ranges, strict=True)]
+            joint += torch.bincount(index[0] * self.bins + index[1], minlength=self.bins**2)
+        joint = joint.reshape(self.bins, self.bins) / joint.sum()
         h_a, h_b, h_ab = (-torch.xlogy(p, p).sum() for p in (joint.sum(1), joint.sum(0), joint))
         return (2.0 * (h_a + h_b - h_ab) / (h_a + h_b)).float()  # two constant images: 0 / 0, NaN
 
-    def _to_bins(self, image: Tensor) -> Tensor:
-        image = image.flatten().double()
-        low, high = image.min(), image.max()
-        scaled = (image - low) / (high - low).clamp(min=torch.finfo(image.dtype).tiny) * self.bins
+    def _to_bins(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        scaled = (values.double() - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny) * self.bins
         return scaled.long().clamp(max=self.bins - 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample, resize_field
 
 from .affine import register_affine
-from .result import Intensity, Registration, on_grid, timed
+from .result import Intensity, Registration, on_grid, seen_intensities, timed
 
 AFFINE = ("off", "translation", "rigid", "affine")
 
@@ -185,11 +185,12 @@ class PairRegistrar(ABC):
             grid = self.working_grid(fixed_grid)
             images, inside = [], []
             for image, mask, through in ((moving, moving_mask, affine), (fixed, fixed_mask, None)):
-                scaled = torch.as_tensor(self.intensity(image))
-                values, seen = resample(scaled, grid, through, grid=Grid.of(image), antialias=True)
+                values, seen = resample(image, grid, through, antialias=True)
                 if mask is not None:
                     seen &= resample(mask, grid, through, mode="nearest")[0][0].to(seen.device) > 0
-                images.append(values)
+                # only now, since noise that is clipped before it is averaged leaves a bias, and what nobody is to see
+                # must not say which intensities are the brightest
+                images.append(seen_intensities(self.intensity, values, seen))
                 inside.append(seen)
         deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings)
         if not grid.matches(fixed_grid):

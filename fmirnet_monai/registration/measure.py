@@ -56,7 +56,7 @@ def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
         fixed_label: ``(1, *spatial)`` integers, its affine gives the spacing.
     """
     spacing = [s for s, n in zip(Grid.of(fixed_label).spacing, fixed_label.shape[1:], strict=True) if n > 1]
-    tensors = [convert_to_tensor(tensor, track_meta=False).squeeze() for tensor in (label, fixed_label)]
+    tensors = [convert_to_tensor(item, device="cpu", track_meta=False).squeeze() for item in (label, fixed_label)]
     ids = [int(i) for i in tensors[1].unique() if i != 0]
     if not ids:
         return dict.fromkeys(("dice", "hd95", "assd"), math.nan)

@@ -245,7 +245,7 @@ def _follow(
         return moving, maps
     place = torch.from_numpy(np.diag([*spacing, 1.0]))
     pair = [MetaTensor(slice_[None], affine=place) for slice_ in (moving, fixed)]
-    ddf = registrar.estimate(pair[0], pair[1])[1].ddf[None].float()
+    ddf = registrar.estimate(pair[0], pair[1])[1].ddf[None].to(maps)
     moved = warp(torch.cat([moving[None], maps])[None], ddf)[0]
     return moved[0], moved[1:]
 

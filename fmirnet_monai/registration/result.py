@@ -91,6 +91,11 @@ class Registration:
         """The whole map back, on the moving image's grid."""
         return self.inversion.field
 
+    @property
+    def inverse_residual(self) -> float:
+        """By how many voxels of the moving image, at most, going there and back misses."""
+        return self.inversion.residual
+
     @cached_property
     def _warped(self) -> tuple[MetaTensor, Tensor]:
         with timed(self.timings, "warp"):

@@ -89,5 +89,5 @@ class Registerd(MapTransform):
             inside = resample(moving, grid, found)[1]
             result[self.inside_key] = on_grid(inside[None].to(torch.uint8), grid)
         if self.ddf_key is not None:
-            result[self.ddf_key] = on_grid(DisplacementField.of(found, grid)[0].ddf, grid)
+            result[self.ddf_key] = on_grid(DisplacementField.of(found, grid)[0].ddf.to(fixed.device), grid)
         return result

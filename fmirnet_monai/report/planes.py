@@ -112,7 +112,7 @@ class Plane:
         return np.stack(found, axis=-1)
 
     def near(self, points: NDArray) -> NDArray[np.float64]:
-        """Place ``(M, 2)`` of those of the points ``(N, D)`` in RAS+ mm that lie on the slice or a few voxels from it."""
+        """Place ``(M, 2)`` of those points ``(N, D)`` in RAS+ mm that lie on the slice or a few voxels from it."""
         voxels = self.grid.to_voxel(points)
         if self.axis is not None:
             spacing = self.grid.spacing[self.axis]

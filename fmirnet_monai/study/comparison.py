@@ -175,7 +175,7 @@ def _run(
             if pair["case"] in shown:
                 target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(result.field.ddf.half(), target)
+                torch.save(result.field.ddf.half().cpu(), target)
         except (ValueError, RuntimeError, OSError) as error:
             if loaded is not None and registrar is None:
                 raise  # nothing can be run with these settings
