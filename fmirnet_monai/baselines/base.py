@@ -38,7 +38,7 @@ class ClassicalRegistrar(PairRegistrar):
         """The pull-back map.
 
         Args:
-            moving: ``(1, *grid.shape)`` floats in [0, 1].
+            moving: ``(1, *grid.shape)`` floats in [0, 1]; the fixed image where either is masked.
             fixed: the same.
             grid: of both, array axes along L, P and S, none of one voxel, the smallest voxel 1 mm.
             masks: of the moving and the fixed image, ``(1, *grid.shape)`` bool; None where all of it is valid.
@@ -73,10 +73,12 @@ class ClassicalRegistrar(PairRegistrar):
         images = pair.detach().float().cpu().reshape(2, *plain.shape)
         valid = inside.cpu().reshape(2, 1, *plain.shape)
         masks = tuple(None if bool(mask.all()) else mask for mask in valid)
+        # not every method knows masks, and where one does its image pyramid carries what is masked across the edge
+        moving, fixed = torch.where(valid.all(0), images[:1], images[1:]), images[1:]
         ddf = torch.zeros(grid.dims, *grid.shape)
         with timed(timings, "optimisation"):
             try:
-                found = self.displacement(images[:1], images[1:], plain, (masks[0], masks[1]))
+                found = self.displacement(moving, fixed, plain, (masks[0], masks[1]))
             except RuntimeError as error:
                 raise ValueError(f"{self.name} failed: {reason(error)}.") from error
         ddf[axes] = found.float().reshape(len(axes), *grid.shape)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import itk
-import torch
 from torch import Tensor
 
 from fmirnet_monai.registration.affine import image_to_itk
@@ -59,9 +58,7 @@ class DemonsRegistrar(ClassicalRegistrar):
         require(self.update_sigma >= 0, "update_sigma", "at least 0", self.update_sigma)
 
     def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
-        """Run ITK's filter on its pyramid; it knows no masks, so where one is both images show the fixed one."""
-        for mask in masks:
-            moving = moving if mask is None else torch.where(mask, moving, fixed)
+        """Run ITK's filter on its pyramid; it knows no masks, but where one is both images show the fixed one."""
         images = image_to_itk(fixed, grid), image_to_itk(moving, grid)
         types = type(images[0]), type(images[0]), itk.Image[itk.Vector[itk.F, grid.dims], grid.dims]
         demons = getattr(itk, FILTERS[self.variant])[types].New()
