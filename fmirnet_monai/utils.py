@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -66,6 +67,11 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
     return re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200]
+
+
+def warn(text: str) -> None:
+    """Warn of what lies in the user's files or settings: the text alone, no line of this package's code with it."""
+    warnings.warn_explicit(text, UserWarning, filename="fmirnet_monai", lineno=1)
 
 
 def best_device() -> torch.device:

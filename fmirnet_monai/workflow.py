@@ -166,8 +166,8 @@ def propagate_file(
     volume, sparse = data.read_image(image), data.read_label(label)
     if not Grid.of(volume).matches(Grid.of(sparse), tolerance=0.1):
         raise ValueError(
-            f"{label}: lies on another grid, {tuple(sparse.shape[1:])} voxels, than {image}, "
-            f"{tuple(volume.shape[1:])}; resample it onto the image by nearest neighbour."
+            f"{label}: lies on another grid than {image}: {Grid.of(sparse).difference(Grid.of(volume))}; resample it "
+            "onto the image by nearest neighbour."
         )
     if label_ids is not None:
         found = [int(i) for i in torch.as_tensor(sparse).unique() if i != 0]
@@ -302,7 +302,8 @@ def _alike(
     """Two images of one grid."""
     one, other = read(path), read(fixed_path) if fixed is None else fixed
     if not Grid.of(one).matches(Grid.of(other), tolerance=0.1):
-        raise ValueError(f"{path} and {fixed_path} lie on different grids; warp the first onto the second.")
+        difference = Grid.of(one).difference(Grid.of(other))
+        raise ValueError(f"{path}: lies on another grid than {fixed_path}: {difference}; warp it onto that one.")
     return one, other
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from commands import run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai import cli
@@ -442,3 +443,48 @@ def test_folder_that_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[
     torch.save({}, tmp_path / "run.pt")
     message = refused(["publish", f"--weights={tmp_path / 'run.pt'}", f"--bundle_dir={tmp_path}"], capsys)
     assert message.startswith("bundle_dir: ") and "configs/inference.json" in message
+
+
+# --- NIfTI files with two places ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_places(tmp_path: Path) -> Path:
+    """A folder with an image whose qform and sform lie 40 mm apart, and labels of it as nibabel and ITK write them."""
+    rng = np.random.default_rng(0)
+    here, there = (np.array([[1.5, 0, 0, x], [0, 1.2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]) for x in (0, 40))
+    image = nib.Nifti1Image(rng.integers(0, 256, (24, 24, 12)).astype(np.uint8), None)
+    image.header.set_qform(here, 1)
+    image.header.set_sform(there, 2)
+    nib.save(image, tmp_path / "image.nii.gz")
+    drawn = np.zeros((24, 24, 12), np.uint8)
+    drawn[8:16, 8:16, [2, 6, 10]] = 1
+    nib.save(nib.Nifti1Image(drawn, nib.load(tmp_path / "image.nii.gz").affine), tmp_path / "label.nii.gz")
+    nib.save(nib.Nifti1Image(drawn, here), tmp_path / "itk_label.nii.gz")
+    return tmp_path
+
+
+def test_two_places_are_one_line_on_stderr(two_places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, label = two_places / "image.nii.gz", two_places / "label.nii.gz"
+    with pytest.raises(SystemExit):
+        cli.main(["propagate", "--image", str(image), "--label", str(label), "--output", str(two_places / "o.nii.gz")])
+    warning, error = capsys.readouterr().err.strip().splitlines()
+    assert warning.startswith(f"fmirnet_monai: warning: {image}: its qform and its sform lie up to 40 mm (26.7 voxels)")
+    assert error.startswith(f"fmirnet_monai: error: {label}: lies on another grid than {image}: its origin lies 40 mm")
+
+
+def test_two_places_through_a_datalist_are_said_once(two_places: Path) -> None:
+    words = [sys.executable, "-m", "fmirnet_monai", "prepare", "folder", "--source_dir", str(two_places), "--images"]
+    words += ["image*.nii.gz", "--labels", "itk_label*.nii.gz", "--output_dir", str(two_places / "out")]
+    result = run([*words, "--min_label_area", "0", "--fractions", "1,0,0"])
+    assert result.returncode == 0, result.stderr
+    said = [line for line in result.stderr.splitlines() if "qform" in line]
+    assert len(said) == 1 and "fmirnet_monai: warning: " in said[0] and "warnings.warn" not in result.stderr
+    for pair in load_pairs(two_places / "out" / "datalist.json", "training"):
+        assert nib.load(pair["fixed"]).affine[0, 3] != 40
+
+
+def test_metrics_say_how_two_grids_differ(two_places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label, other = two_places / "label.nii.gz", two_places / "itk_label.nii.gz"
+    message = refused(["metrics", "--label", str(label), "--fixed_label", str(other)], capsys)
+    assert f"{label}: lies on another grid than {other}: its origin lies 40 mm (26.7 voxels) away" in message

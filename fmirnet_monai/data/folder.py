@@ -14,6 +14,8 @@ import pandas as pd
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from fmirnet_monai.spatial import Grid
+
 from .images import read_image, read_label
 from .volume import Volume, keep_label, natural_order, require_folder
 
@@ -130,8 +132,9 @@ def read_folder_case(
         stored, label_affine = _load(case.label, read_label)
         if stored.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
             raise ValueError(
-                f"{case.label}: its grid is not that of {case.image.name} (size {stored.shape} and {image.shape}, "
-                "or another origin, spacing or direction); resample the label onto the image."
+                f"{case.label}: its grid is not that of {case.image.name}: "
+                f"{Grid(stored.shape, label_affine).difference(Grid(image.shape, affine))}; resample the label onto "
+                "the image."
             )
         label = keep_label(stored, label_id, case.label)
     if percentiles is not None:

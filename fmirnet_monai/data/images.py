@@ -19,16 +19,21 @@ from PIL import Image
 from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial.geometry import nifti_place
 from fmirnet_monai.spatial.itk import grid_of_itk, set_geometry
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .volume import check_finite
 
+NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 WRITTEN_IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png")
 
 
 def read_image(path: str | Path) -> MetaTensor:
     """Read a 2-D or 3-D image through ITK; a volume of one slice stays 3-D.
+
+    Of a NIfTI whose qform and sform differ ITK's choice holds, with a warning; see
+    :py:func:`fmirnet_monai.spatial.geometry.nifti_place`.
 
     Args:
         path: NIfTI, MHA or MHD, NRRD, a folder with one DICOM series, a DICOM file, grey PNG or JPEG.
@@ -154,6 +159,8 @@ def _open(path: Path, pixel: Any) -> Any:
         _check_series(image, path)
     elif stored is not None and stored.dtype.kind == "f":
         check_finite(stored, path)  # ITK reads a NIfTI's NaN and infinity as 0
+    if path.name.lower().endswith(NIFTI):
+        nifti_place(path)  # which says so where other tools place it elsewhere
     return image
 
 
@@ -190,7 +197,7 @@ def _load_whole(file: str) -> NDArray | None:
         a NIfTI's voxels as stored, None for other formats.
     """
     name = file.lower()
-    if name.endswith((".nii", ".nii.gz", ".hdr", ".img")):
+    if name.endswith(NIFTI):
         volume: Any = nib.load(file)
         return np.asanyarray(volume.dataobj.get_unscaled())
     if name.endswith((".png", ".jpg", ".jpeg")):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fmirnet_monai.spatial import Grid
+
 from .datalist import PATH_KEYS, write_datalist
 from .folder import Case, match_files, read_folder_case, read_table
 from .pairing import Pair, Pairing, split_pairs
@@ -119,10 +121,11 @@ def _slice_pair(pair: Pair, folder: Path, min_label_area: float, number: int) ->
         label = pair.get(f"{side}_label")
         volumes.append(to_lps(read_folder_case(Case(subject, Path(pair[side]), Path(label) if label else None))))
     moving, fixed = volumes
+    grids = [Grid(volume.image.shape, np.asarray(volume.affine, dtype=np.float64)) for volume in volumes]
     if moving.image.shape != fixed.image.shape or not np.allclose(moving.affine, fixed.affine, atol=1e-2):
         raise ValueError(
-            f"{pair['fixed']}: its grid is not that of {pair['moving']}; slices can be paired by number only on one "
-            "grid: take --spatial_dims 3, or resample one onto the other."
+            f"{pair['fixed']}: its grid is not that of {pair['moving']}: {grids[1].difference(grids[0])}; slices can "
+            "be paired by number only on one grid: take --spatial_dims 3, or resample one onto the other."
         )
     kept = np.ones(moving.image.shape[2], dtype=bool)
     pixel_area = float(np.prod(np.linalg.norm(moving.affine[:3, :2], axis=0)))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import itk
 import nibabel as nib
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField
+from .geometry import flip, grid_of_itk, nifti_affine, nifti_place, set_geometry
 from .grid import Grid
 
 NIFTI = (".nii.gz", ".nii")
@@ -21,36 +21,6 @@ WRITTEN_FIELDS = (*NIFTI, ".mha", ".nrrd")
 RAS_VECTORS = 1006  # NIfTI's code of displacement vectors, which are RAS; those of others are LPS, as in ITK
 VECTORS = (0, RAS_VECTORS, 1007)
 TURNED = b"axes 1,2,0"  # see _turned
-
-
-def flip(dims: int) -> NDArray[np.float64]:
-    """RAS+ to LPS, which is its own inverse: the signs of the first two axes."""
-    return np.diag([-1.0, -1.0, 1.0][:dims])
-
-
-def set_geometry(image: Any, grid: Grid) -> None:
-    """Give an ITK image the spacing, origin and direction of ``grid``.
-
-    Raises:
-        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
-    """
-    lps = flip(grid.dims) @ grid.affine[:-1]
-    direction = lps[:, :-1] / grid.spacing
-    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
-        raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
-    image.SetSpacing([float(s) for s in grid.spacing])
-    image.SetOrigin([float(v) for v in lps[:, -1]])
-    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(direction)))
-
-
-def grid_of_itk(image: Any) -> Grid:
-    """Grid of an ITK image."""
-    dims = image.GetImageDimension()
-    affine = np.eye(dims + 1)
-    affine[:-1, :-1] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
-    affine[:-1, -1] = np.array(image.GetOrigin())
-    affine[:-1] = flip(dims) @ affine[:-1]
-    return Grid(tuple(itk.size(image)), affine)
 
 
 def to_itk(field: DisplacementField, dtype: DTypeLike = np.float32) -> Any:
@@ -170,6 +140,7 @@ def _read_nifti(path: Path) -> DisplacementField:
             + ("; it is one of FSL, whose vectors mean something else" if 2006 <= intent <= 2016 else "")
         )
     vectors = np.asanyarray(image.dataobj)[:, :, :, 0, :]
+    nifti_place(path)  # which says so where other tools place it elsewhere
     grid = Grid(image.shape[:3], nifti_affine(header))
     if vectors.shape[-1] == 2:
         if vectors.shape[2] != 1:
@@ -180,18 +151,3 @@ def _read_nifti(path: Path) -> DisplacementField:
         vectors = vectors * np.diag(flip(grid.dims)).astype(vectors.dtype)
     field = DisplacementField.from_world_vectors(vectors, grid)
     return _turned(field, (1, 2, 0)) if bytes(header["intent_name"].item()) == TURNED else field
-
-
-def nifti_affine(header: Any) -> NDArray[np.float64]:
-    """Where ITK, ANTs and 3D Slicer place a NIfTI, ``(4, 4)`` from voxel to RAS+ mm: which of its two geometries they
-    take is ITK's to say.
-    """
-    alike = header.copy()
-    alike.set_data_shape((1, 1, 1))
-    alike.set_data_dtype(np.uint8)
-    alike.set_intent(0)
-    alike["scl_slope"] = alike["scl_inter"] = np.nan
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/geometry.nii"
-        nib.save(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), None, alike), file)
-        return grid_of_itk(itk.imread(file, itk.UC)).affine

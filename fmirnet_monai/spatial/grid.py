@@ -114,8 +114,17 @@ class Grid:
 
     def distance(self, other: Grid) -> float:
         """By how many voxels of this grid a corner of one lies from the same corner of the other, at most."""
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(self.dims, -1).T
+        corners = self._corners()
         return float(np.abs(self.to_voxel(other.to_world(corners)) - corners).max())
+
+    def difference(self, other: Grid) -> str:
+        """What keeps this grid from matching another, in words: its size, or how far away it lies."""
+        if self.shape != other.shape:
+            return f"it has {self.shape} voxels, not {other.shape}"
+        gap = np.linalg.norm(self.to_world(self._corners()) - other.to_world(self._corners()), axis=1).max()
+        moved = np.allclose(self.affine[:-1, :-1], other.affine[:-1, :-1], rtol=0, atol=1e-4 * self.spacing.min())
+        what = "its origin lies" if moved else "its spacing or direction differs, a corner lies"
+        return f"{what} {gap:.3g} mm ({self.distance(other):.3g} voxels) away"
 
     def overlaps(self, other: Grid) -> bool:
         """Whether any voxel's centre of either grid lies in the other, to half a voxel."""
@@ -134,6 +143,10 @@ class Grid:
             limit = torch.tensor(self.shape).to(voxels) - 0.5
             return ((voxels >= -0.5 - RIM) & (voxels <= limit + RIM)).all(-1)
         return np.all((voxels >= -0.5 - RIM) & (voxels <= np.array(self.shape) - 0.5 + RIM), axis=-1)
+
+    def _corners(self) -> NDArray[np.int64]:
+        """Voxels ``(2 ** D, D)`` at the corners."""
+        return np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(self.dims, -1).T
 
     def _contains_any(self, other: Grid) -> bool:
         sparse = np.stack(

@@ -18,16 +18,8 @@ from torch import Tensor
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField, Inverse
-from .files import (
-    WRITTEN_FIELDS,
-    flip,
-    from_itk,
-    grid_of_itk,
-    read_displacement,
-    set_geometry,
-    to_itk,
-    write_displacement,
-)
+from .files import WRITTEN_FIELDS, from_itk, read_displacement, to_itk, write_displacement
+from .geometry import flip, grid_of_itk, set_geometry
 from .grid import Grid
 from .maps import Affine, Map, Mapped, chain
 

@@ -9,6 +9,7 @@ from .dictionary import (
     SaveDisplacementd,
     Warpd,
 )
+from .reading import ReadImaged
 
 __all__ = [
     "CheckFinited",
@@ -16,6 +17,7 @@ __all__ = [
     "LongestSided",
     "PixelSized",
     "RandSwapPaird",
+    "ReadImaged",
     "SaveDisplacementd",
     "Warpd",
 ]

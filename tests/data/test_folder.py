@@ -318,7 +318,7 @@ def test_label_on_another_grid(tmp_path: Path, array: NDArray, affine: NDArray, 
     else:
         other[:3, 0] *= -1
     case = Case("a", write_nifti(tmp_path / "i.nii", array, affine), write_nifti(tmp_path / "l.nii", organs, other))
-    with pytest.raises(ValueError, match=r"l\.nii: its grid is not that of i\.nii .*resample the label"):
+    with pytest.raises(ValueError, match=r"l\.nii: its grid is not that of i\.nii: .*resample the label"):
         read_folder_case(case)
 
 

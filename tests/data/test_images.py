@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -145,6 +146,79 @@ def test_a_single_dicom_file_is_one_rescaled_slice(tmp_path: Path, write_series:
     assert_same(read_image(file), sitk.ReadImage(str(file)))
     assert_same(read_image(tmp_path), sitk.ReadImage(str(file)))
     np.testing.assert_array_equal(read_image(file)[0].numpy(), stored - 1024)
+
+
+# --- two places of one NIfTI ---------------------------------------------------------------------------------------
+
+HERE = np.array([[0.0, -1.2, 0, 5], [1.5, 0, 0, 6], [0, 0, 2, 7], [0, 0, 0, 1]])
+THERE = HERE + np.array([[0, 0, 0, 40.0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+SHEARED = HERE + np.array([[0.2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+NEAR = HERE + np.array([[0, 0, 0, 0.1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])  # a twelfth of a voxel
+
+
+def write_twice(path: Path, values: NDArray, qform: NDArray, sform: NDArray, codes: tuple[int, int]) -> Path:
+    """A NIfTI that states its place as qform and as sform, with their codes."""
+    image = (nib.Nifti1Pair if path.suffix == ".hdr" else nib.Nifti1Image)(values, None)
+    image.header.set_qform(qform, codes[0])
+    image.header.set_sform(sform, codes[1])
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("qform", "sform", "codes", "taken"),
+    [
+        (HERE, THERE, (1, 2), "qform"),
+        (HERE, THERE, (2, 1), "sform"),
+        (HERE, THERE, (1, 1), "sform"),
+        (HERE, THERE, (2, 4), "qform"),
+        (HERE, SHEARED, (1, 1), "qform"),
+        (HERE, SHEARED, (1, 2), "qform"),
+        (HERE, HERE, (1, 1), None),
+        (HERE, NEAR, (1, 2), None),
+        (HERE, THERE, (1, 0), None),
+        (HERE, THERE, (0, 2), None),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".hdr"])
+def test_of_two_places_that_of_simpleitk_is_taken_and_it_is_said(
+    tmp_path: Path,
+    noise: NDArray,
+    qform: NDArray,
+    sform: NDArray,
+    codes: tuple[int, int],
+    taken: str | None,
+    suffix: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = write_twice(tmp_path / f"image{suffix}", noise, qform, sform, codes)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = read_image(path)
+        read_image(path)
+    assert capfd.readouterr().err == ""
+    assert_same(found, sitk.ReadImage(str(path)))
+    assert len(said) == (taken is not None)
+    if taken:
+        text = str(said[0].message)
+        assert text.startswith(f"{path}: ") and f"taken is the {taken}" in text and "\n" not in text
+        other = "sform" if taken == "qform" else "qform"
+        assert f"fslorient -copy{taken}2{other}" in text
+        assert ("40 mm (33.3 voxels)" if sform is THERE else "2.2 mm (1.83 voxels)") in text
+
+
+def test_a_label_is_placed_as_its_image(tmp_path: Path, noise: NDArray) -> None:
+    path = write_twice(tmp_path / "label.nii.gz", (noise > 0.5).astype(np.uint8), HERE, THERE, (1, 2))
+    with pytest.warns(UserWarning, match=r"label\.nii\.gz: its qform and its sform lie up to 40 mm"):
+        label = read_label(path)
+    assert_same(label, sitk.ReadImage(str(path)))
+
+
+def test_slices_with_two_places(tmp_path: Path, noise: NDArray) -> None:
+    qform, sform = np.diag([1.5, 2, 3, 1]), np.diag([1.5, 3, 3, 1])
+    path = write_twice(tmp_path / "slice.nii.gz", noise[..., 0], qform, sform, (1, 2))
+    with pytest.warns(UserWarning, match=r"slice\.nii\.gz: .* 10 mm \(5 voxels\) apart; taken is the qform"):
+        assert_same(read_image(path), sitk.ReadImage(str(path)))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------

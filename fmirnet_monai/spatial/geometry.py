@@ -1,0 +1,155 @@
+"""Where an image lies, to and from ITK; and of the two places that a NIfTI file may state, the one that ITK takes."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import itk
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from fmirnet_monai.utils import warn
+
+from .grid import Grid, transform
+
+APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
+ROUNDING = 1e-3  # voxels that single precision may set them apart
+PLACE = ["pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"]
+PLACE += [f"{kind}_{axis}" for kind, axes in (("quatern", "bcd"), ("qoffset", "xyz")) for axis in axes]
+SAID: set[Path] = set()
+LOCK = threading.Lock()
+
+
+def flip(dims: int) -> NDArray[np.float64]:
+    """RAS+ to LPS, which is its own inverse: the signs of the first two axes."""
+    return np.diag([-1.0, -1.0, 1.0][:dims])
+
+
+def set_geometry(image: Any, grid: Grid) -> None:
+    """Give an ITK image the spacing, origin and direction of ``grid``.
+
+    Raises:
+        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+    """
+    lps = flip(grid.dims) @ grid.affine[:-1]
+    direction = lps[:, :-1] / grid.spacing
+    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
+        raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
+    image.SetSpacing([float(s) for s in grid.spacing])
+    image.SetOrigin([float(v) for v in lps[:, -1]])
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(direction)))
+
+
+def grid_of_itk(image: Any) -> Grid:
+    """Grid of an ITK image."""
+    dims = image.GetImageDimension()
+    affine = np.eye(dims + 1)
+    affine[:-1, :-1] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    affine[:-1, -1] = np.array(image.GetOrigin())
+    affine[:-1] = flip(dims) @ affine[:-1]
+    return Grid(tuple(itk.size(image)), affine)
+
+
+def nifti_affine(header: Any) -> NDArray[np.float64]:
+    """Where ITK, ANTs and 3D Slicer place a NIfTI, ``(4, 4)`` from voxel to RAS+ mm: which of its two geometries they
+    take is ITK's to say.
+
+    Raises:
+        RuntimeError: when ITK can't express either, as a sheared sform without a qform.
+    """
+    alike = nib.Nifti1Header()
+    alike.set_data_shape((1, 1, 1))
+    alike.set_data_dtype(np.uint8)
+    for name in PLACE:
+        alike[name] = header[name]
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/geometry.nii"
+        nib.save(nib.Nifti1Image(np.zeros((1, 1, 1), np.uint8), None, alike), file)
+        with _silent():
+            return grid_of_itk(itk.imread(file, itk.UC)).affine
+
+
+def nifti_place(path: str | Path) -> NDArray[np.float64] | None:
+    """Where ITK places a NIfTI file on which other tools may differ, ``(4, 4)`` from voxel to RAS+ mm.
+
+    A NIfTI may state its place twice, as qform and as sform. ITK takes the sform if its code is 1 and its axes are at
+    right angles, else the qform where there is one; nibabel, and so MONAI, always the sform. Where the two differ by
+    more than 0.1 voxel at any corner, a warning says so, once a file.
+
+    Returns:
+        None where all agree: one place, or two that are alike. A sheared sform without a qform, which ITK refuses, is
+        given as it stands.
+    """
+    header: Any = nib.load(path).header
+    if "qform_code" not in header:
+        return None
+    stated = {name: form for name in ("qform", "sform") if (form := _stated(header, name)) is not None}
+    shape = (*header.get_data_shape(), 1, 1, 1)[:3]
+    forms = list(stated.values())
+    whole = len(forms) == sum(int(header[f"{name}_code"]) > 0 for name in ("qform", "sform"))
+    plain = whole and forms and all(_fits(form, header) for form in forms)
+    if plain and (len(forms) == 1 or _apart(forms[0], forms[1], shape)[0] <= ROUNDING):
+        return None
+    try:
+        taken = nifti_affine(header)
+    except (RuntimeError, ValueError):
+        return forms[0] if forms else None
+    if len(stated) < 2:
+        return taken
+    name, other = sorted(stated, key=lambda form: _apart(taken, stated[form], shape)[0])
+    voxels, distance = _apart(stated[name], stated[other], shape)
+    if voxels > APART and _first_time(Path(path)):
+        warn(
+            f"{path}: its qform and its sform lie up to {distance:.3g} mm ({voxels:.3g} voxels) apart; taken is the "
+            f"{name}, as in ITK, ANTs and 3D Slicer, while some tools take the {other}. Make both the same: "
+            f"'fslorient -copy{name}2{other}', or save it again from 3D Slicer."
+        )
+    return taken
+
+
+def _stated(header: Any, name: str) -> NDArray[np.float64] | None:
+    """One of the two places, None where the header has it not or it can't be made out."""
+    try:
+        form: NDArray[np.float64] | None = getattr(header, f"get_{name}")(coded=True)[0]
+    except ValueError:  # a quaternion that is no rotation
+        return None
+    return form if form is not None and np.isfinite(form).all() else None
+
+
+def _fits(form: NDArray[np.float64], header: Any) -> bool:
+    """Whether its voxels are as large as the header says, in mm; where not, tools do as they please."""
+    zooms = header.get_zooms()[:3]
+    in_mm = header.get_xyzt_units()[0] in ("mm", "unknown")
+    return in_mm and bool(np.allclose(np.linalg.norm(form[:3, : len(zooms)], axis=0), zooms))
+
+
+def _apart(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[float, float]:
+    """How far a corner of an image in one place lies from the same corner in the other: voxels of the first, and mm."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
+    gap = transform(other, corners) - transform(one, corners)
+    return float(np.abs(gap @ np.linalg.pinv(one[:3, :3]).T).max()), float(np.linalg.norm(gap, axis=1).max())
+
+
+def _first_time(path: Path) -> bool:
+    with LOCK:
+        new = path.absolute() not in SAID
+        SAID.add(path.absolute())
+        return new
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without ITK's own warnings, which name a temporary file."""
+    with LOCK:
+        before = itk.Object.GetGlobalWarningDisplay()
+        itk.Object.SetGlobalWarningDisplay(False)
+        try:
+            yield
+        finally:
+            itk.Object.SetGlobalWarningDisplay(before)
