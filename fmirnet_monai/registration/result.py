@@ -194,8 +194,10 @@ class Registration:
 
     @cached_property
     def scaled(self) -> Tensor:
-        """The fixed image in [0, 1]."""
-        return torch.as_tensor(self.intensity(self.fixed))
+        """The fixed image in [0, 1], scaled by what its mask leaves."""
+        if self.fixed_mask is None:
+            return torch.as_tensor(self.intensity(self.fixed))
+        return seen_intensities(self.intensity, self.fixed, self._fixed_mask)
 
 
 def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
 from fmirnet_monai.memory import peak_memory
 from fmirnet_monai.registration import PairRegistrar, Registration
 from fmirnet_monai.registration.measure import image_metrics
+from fmirnet_monai.registration.result import seen_intensities
 from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
@@ -220,7 +221,11 @@ def _compare_alike(
         done = [row for row, table in rows.items() if table.loc[pair["case"], "error"] == ""]
         if not done:
             continue
-        fixed = torch.as_tensor(context.scale()(cases.read(pair).fixed))
+        loaded = cases.read(pair)
+        fixed = torch.as_tensor(context.scale()(loaded.fixed))
+        if loaded.fixed_mask is not None:
+            counted = resample(loaded.fixed_mask, Grid.of(loaded.fixed), mode="nearest")[0][0] > 0
+            fixed = seen_intensities(context.scale(), loaded.fixed, counted)
         images, regions = {}, []
         for row in done:
             with np.load(_warped_file(folder, row, pair["case"])) as stored:
