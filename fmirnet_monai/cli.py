@@ -804,7 +804,8 @@ def _say_inversion(inversion: Inversion | None) -> None:
     """How well inverting went; None where it went exactly."""
     if inversion is None:
         return
-    print(f"largest residual: {inversion.residual:.4f} voxels, there and back")
+    if inversion.missing < inversion.inside.numel():
+        print(f"largest residual: {inversion.residual:.4f} voxels, there and back")
     total = inversion.inside.numel()
     print(f"no inverse: {inversion.missing:,} of {total:,} voxels, which no point is mapped to")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # the registration package reads bundles and configurations, 
 
 SIMILARITIES = ("ssim", "ncc", "nmi")
 LOWER_IS_BETTER = ("hd", "hd95", "assd", "tre_mean", "tre_median", "tre_95")
+NEITHER = ("inside",)  # more of it is no better
 FOLDING_LIMIT = 0.5  # percent
 RESIDUAL_LIMIT = 1.0  # voxels
 FOLDED = (255, 0, 255)
@@ -122,6 +123,8 @@ def _number(name: str, value: float) -> str:
 
 def _change(name: str, before: float, after: float) -> float:
     """Improvement as far as the shown decimals tell, negative where it got worse, NaN where it can't be said."""
+    if name in NEITHER:
+        return math.nan
     digits = column(name)[1]
     change = round(after, digits) - round(before, digits)
     return -change if name in LOWER_IS_BETTER else change
@@ -419,8 +422,8 @@ text{fill:#fff;stroke:#000;stroke-width:.18em;paint-order:stroke;text-anchor:mid
 """
 HATCH = (
     '<svg width=0 height=0 style="position:absolute" aria-hidden="true"><defs><pattern id="hatch" width="6" height="6" '
-    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" fill="#8888"/>'
-    '<rect width="2" height="6" fill="#fc0c"/></pattern></defs></svg>'
+    'patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" fill="#333c"/>'
+    '<rect width="2" height="6" fill="#fc0"/></pattern></defs></svg>'
 )
 SCRIPT = """
 const get=id=>document.getElementById(id),root=document.documentElement;

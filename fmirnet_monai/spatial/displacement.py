@@ -80,12 +80,9 @@ class DisplacementField(Map):
         """The map that moves nothing."""
         return cls(torch.zeros(grid.dims, *grid.shape), grid)
 
-    def world_vectors(self) -> NDArray[np.float32]:
-        """Displacement in mm along the RAS+ axes, ``(*grid.shape, D)``."""
-        vectors = np.empty((*self.grid.shape, self.dims), dtype=np.float32)
-        for slab in self.grid.slabs():
-            vectors[slab] = self._world(slab).movedim(0, -1).cpu()
-        return vectors
+    def world_vectors(self, slab: slice = slice(None)) -> NDArray[np.floating]:
+        """Displacement in mm along the RAS+ axes, ``(*grid.shape, D)``, or that of a slab along the first axis."""
+        return self._world(slab).movedim(0, -1).cpu().numpy()
 
     def _world(self, slab: slice) -> Tensor:
         """Displacement in mm of a slab, ``(D, ...)``, in double precision where the device has it."""

@@ -29,12 +29,13 @@ def to_itk(field: DisplacementField, dtype: DTypeLike = np.float32) -> Any:
     Raises:
         ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
     """
-    dims = field.grid.dims
-    vectors = (field.world_vectors() * np.diag(flip(dims)).astype(np.float32)).astype(dtype, copy=False)
-    image = itk.image_from_array(
-        np.ascontiguousarray(np.moveaxis(vectors, range(dims), range(dims - 1, -1, -1))), is_vector=True
-    )
-    set_geometry(image, field.grid)
+    grid = field.grid
+    stored = np.empty((*grid.shape[::-1], grid.dims), dtype=dtype)  # ITK's order, filled in place
+    vectors = np.moveaxis(stored, range(grid.dims), range(grid.dims - 1, -1, -1))
+    for slab in grid.slabs():
+        vectors[slab] = field.world_vectors(slab) @ flip(grid.dims)
+    image = itk.image_view_from_array(stored, is_vector=True)
+    set_geometry(image, grid)
     return image
 
 
@@ -68,10 +69,19 @@ def write_displacement(field: DisplacementField, path: str | Path) -> Path:
                 whole: Any = nib.load(partial)
                 whole.header["intent_name"] = TURNED
                 nib.save(nib.Nifti1Image(np.array(whole.dataobj), None, whole.header), partial)
-            _read(partial)  # ITK leaves half a file on a full disk without a word
+            _check_whole(partial)  # ITK leaves half a file on a full disk without a word
         except (RuntimeError, ValueError, EOFError) as error:
             raise OSError(f"{path}: can't be written; check the folder's rights and space.") from error
     return Path(path)
+
+
+def _check_whole(path: Path) -> None:
+    """Raise where a file ends early."""
+    if path.name.lower().endswith(NIFTI):
+        whole: Any = nib.load(path)
+        np.asanyarray(whole.dataobj)
+    else:
+        itk.imread(str(path))
 
 
 def _turned(field: DisplacementField, order: tuple[int, int, int]) -> DisplacementField:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-SLAB = 2**20  # voxels that are worked on at a time
+SLAB = 2**18  # voxels that are worked on at a time
 RIM = 1e-6  # voxels by which rounding may put a position outside
 P = TypeVar("P", Tensor, NDArray[Any])
 
@@ -77,7 +77,7 @@ class Grid:
         return self.to_world(np.indices(self.shape).reshape(self.dims, -1).T)
 
     def slabs(self) -> Iterator[slice]:
-        """The grid in pieces along its first axis, of about a million voxels each."""
+        """The grid in pieces along its first axis, of about a quarter of a million voxels each."""
         rows = max(1, SLAB // int(np.prod(self.shape[1:])))
         for begin in range(0, self.shape[0], rows):
             yield slice(begin, min(begin + rows, self.shape[0]))

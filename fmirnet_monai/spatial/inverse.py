@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .field import sample_at
 
-BATCH = 2**19  # points that are solved for at a time
+BATCH = 2**18  # points that are solved for at a time
 NODES = 2**18  # of the field, from which a point that got stuck starts again
 
 

@@ -223,6 +223,7 @@ def _compare_alike(
             continue
         loaded = cases.read(pair)
         fixed = torch.as_tensor(context.scale()(loaded.fixed))
+        counted = torch.ones_like(fixed[0], dtype=torch.bool)
         if loaded.fixed_mask is not None:
             counted = resample(loaded.fixed_mask, Grid.of(loaded.fixed), mode="nearest")[0][0] > 0
             fixed = seen_intensities(context.scale(), loaded.fixed, counted)
@@ -234,7 +235,8 @@ def _compare_alike(
                 regions.append(torch.from_numpy(bits.astype(bool)).reshape(fixed.shape[1:]))
         common = torch.stack(regions).all(0)
         for row in done:
-            values = {**image_metrics(images[row], fixed, common), "inside": 100.0 * float(common.float().mean())}
+            share = 100.0 * int(common.sum()) / max(1, int(counted.sum()))
+            values = {**image_metrics(images[row], fixed, common), "inside": share}
             rows[row].loc[pair["case"], list(values)] = list(values.values())
 
 
@@ -295,7 +297,7 @@ def _write(
     failed = {name: int((table["error"] != "").sum()) for name, table in rows.items()}
     subjects = {name for table in rows.values() for both in table["subject"] for name in both.split(SUBJECTS)}
     reference = next(iter(rows))
-    tested = [m for m in metrics if m not in (TIMING, MEMORY)]
+    tested = [m for m in metrics if m not in (TIMING, MEMORY, "inside")]
     tests = {metric: p_values(measured, metric) for metric in tested}
     environment = {name: package_version(name) for name in ("torch", "monai", "itk", "itk-elastix", "antspyx")}
     environment |= {"fmirnet_monai": __version__, "Python": platform.python_version(), "machine": platform.machine()}

@@ -61,7 +61,11 @@ def test_single_labels_have_columns_where_asked(tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"test": [{**pair, "subject": "a"}]}))
     cases = Cases(str(tmp_path / "datalist.json"))
     text = compare(cases, parse_methods(["identity", "demons"]), tmp_path, pictures=0, labels={"2": "spleen"})
-    assert "| Dice | Dice, spleen | HD95 (mm) |" in text and "| NMI | Dice | Dice, spleen |" in text.split("p of")[1]
+    assert (
+        "| Dice | Dice, spleen | HD95 (mm) |" in text
+        and "| NMI | Dice | Dice, spleen |" in text.split("p of")[1]
+        and "| NMI | Compared (%) | Dice |" in text
+    )
 
 
 def test_p_values_are_scipys_over_common_cases() -> None:
