@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample, resize_field
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
 
 from .affine import register_affine
 from .result import Intensity, Registration, on_grid, seen_intensities, timed
@@ -63,7 +63,8 @@ class PairRegistrar(ABC):
 
         Args:
             pair: ``(2, *grid.shape)``, the moving image first, after the affine stage, intensities in [0, 1].
-            inside: where each of them is known and counts, the same shape, bool.
+            inside: where each of them is known and counts, the same shape, bool; elsewhere its nearest known value
+                stands, as networks were trained with: an edge that isn't there would pull.
             grid: of both images, and of the result: that of :py:meth:`working_grid`.
             timings: gets the seconds of each stage.
         """
@@ -190,7 +191,7 @@ class PairRegistrar(ABC):
                     seen &= resample(mask, grid, through, mode="nearest")[0][0].to(seen.device) > 0
                 # only now, since noise that is clipped before it is averaged leaves a bias, and what nobody is to see
                 # must not say which intensities are the brightest
-                images.append(seen_intensities(self.intensity, values, seen))
+                images.append(extend(seen_intensities(self.intensity, values, seen), seen))
                 inside.append(seen)
         deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings)
         if not grid.matches(fixed_grid):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fmirnet_monai.losses import SIMILARITIES, RegistrationLoss, compare
@@ -165,7 +164,7 @@ class FieldOptimizer(ABC):
                 voxel = torch.tensor([s * n / m for s, n, m in zip(spacing, moving.shape[2:], size, strict=True)])
                 scale = (voxel.min() / voxel).to(moving).reshape(1, -1, *[1] * len(size))
                 sides = _resized(moving, moving_mask, size), _resized(fixed, fixed_mask, size)
-                yield Level(sides[0][0], sides[1][0], _core(sides[0][1]), sides[1][1], iterations, scale)
+                yield Level(sides[0][0], sides[1][0], sides[0][1], sides[1][1], iterations, scale)
 
     def converged(self, losses: Sequence[float]) -> bool:
         """Whether the recorded losses of a level have stopped falling."""
@@ -187,14 +186,6 @@ def _resized(image: Tensor, mask: Tensor | None, size: Sequence[int]) -> tuple[T
     share = resize(mask, size)
     valid = resize(image * mask, size) / share.clamp(min=1e-6)
     return torch.where(share > 1e-3, valid, resize(image, size)), (share > 0.5).float()
-
-
-def _core(mask: Tensor | None) -> Tensor | None:
-    """The mask without its rim of one voxel, where slopes of the image reach across its edge."""
-    if mask is None:
-        return None
-    pool = F.max_pool2d if mask.dim() == 4 else F.max_pool3d
-    return 1 - pool(1 - mask, 3, stride=1, padding=1)
 
 
 class DenseOptimizer(FieldOptimizer):

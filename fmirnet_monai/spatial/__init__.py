@@ -8,7 +8,7 @@ from .field import compose, downsample, identity_grid, integrate, upsample_field
 from .grid import Grid
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
 from .maps import Affine, Chain, Map, chain
-from .resample import resample, resize, resize_field, smooth
+from .resample import extend, resample, resize, resize_field, smooth
 from .roundtrip import invert
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "compose",
     "digital_jacobian_determinants",
     "downsample",
+    "extend",
     "identity_grid",
     "integrate",
     "invert",

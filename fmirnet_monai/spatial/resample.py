@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from .field import sample_at
@@ -97,6 +98,18 @@ def coarsening(source: Grid, onto: Grid, through: Map | None = None) -> NDArray[
     for part in through.parts() if through else ():
         matrix = part.matrix @ matrix if isinstance(part, Affine) else matrix
     return np.linalg.norm((np.linalg.inv(source.affine) @ matrix)[:-1, :-1], axis=1)
+
+
+def extend(image: Tensor, known: Tensor) -> Tensor:
+    """An image ``(C, *spatial)`` that goes on where it isn't ``known (*spatial)`` with the nearest known voxel's value.
+
+    So its edge is none that anything could be aligned with. Where nothing is known it stays as it is.
+    """
+    if known.all() or not known.any():
+        return image
+    indices = distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
+    places = tuple(torch.from_numpy(axis).long().to(image.device) for axis in indices)
+    return torch.stack([channel[places] for channel in image])
 
 
 def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:

@@ -9,7 +9,17 @@ import torch
 from monai.networks.layers import GaussianFilter
 from scipy.ndimage import gaussian_filter
 
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, chain, resample, resize, resize_field, smooth
+from fmirnet_monai.spatial import (
+    Affine,
+    DisplacementField,
+    Grid,
+    chain,
+    extend,
+    resample,
+    resize,
+    resize_field,
+    smooth,
+)
 from fmirnet_monai.spatial import grid as grid_module
 from fmirnet_monai.spatial.resample import coarsening
 
@@ -169,3 +179,19 @@ def test_wrong_input_is_named() -> None:
         resample(torch.rand(1, 4, 4), grid, mode="cubic")
     with pytest.raises(ValueError, match="image, map and grid have 3, 2 and 2 axes"):
         resample(torch.rand(1, 4, 4, 4), grid)
+
+
+@pytest.mark.parametrize("size", [(12, 9), (7, 8, 6)])
+def test_what_is_unknown_goes_on_as_the_nearest_known_voxel(size: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    image, known = torch.rand(2, *size), torch.from_numpy(rng.random(size) < 0.3)
+    extended = extend(image, known)
+    assert torch.equal(extended[:, known], image[:, known])
+    places = known.nonzero()
+    for index in (~known).nonzero():
+        distances = (places - index).double().norm(dim=1)
+        nearest = places[distances <= distances.min() + 1e-9]
+        candidates = image[(0, *nearest.T)]
+        assert (candidates == extended[(0, *index)]).any()
+    assert extend(image, torch.ones(size, dtype=torch.bool)) is image
+    assert extend(image, torch.zeros(size, dtype=torch.bool)) is image
