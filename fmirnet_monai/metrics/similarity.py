@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -36,9 +37,9 @@ class MaskedMetric(RegressionMetric):
         self._check_shape(y_pred, y)
         return self._compute_metric(y_pred, y, None if mask is None else as_weights(mask, y))
 
+    @abstractmethod
     def _compute_metric(self, y_pred: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """The value of each case, ``(B, 1)``."""
-        raise NotImplementedError
 
 
 class SSIMMetric(MaskedMetric):
