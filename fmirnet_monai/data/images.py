@@ -65,21 +65,22 @@ def read_label(path: str | Path) -> MetaTensor:
         ValueError: when it can't be read, or its values are not whole, are negative or all background.
     """
     image = _open(Path(path).expanduser(), itk.D)
-    values = _values(image)
+    values = itk.array_view_from_image(image).T
     check_finite(values, path)
-    whole = np.rint(values)
-    if np.abs(whole - values).max() > 1e-3:
-        raise ValueError(
-            f"{path}: holds values such as {values[np.abs(whole - values) > 1e-3][0]:g}, labels must be whole numbers; "
-            "give the label map, not an image or a probability, resampled by nearest neighbour."
-        )
-    if whole.min() < 0 or whole.max() >= 2**31:
-        raise ValueError(
-            f"{path}: labels must lie in 0..2147483647, found {whole.min():.0f} to {whole.max():.0f}; renumber them."
-        )
+    low, high = values.min(), values.max()
+    if low < -0.5 or high >= 2**31 - 0.5:
+        raise ValueError(f"{path}: labels must lie in 0..2147483647, found {low:.0f} to {high:.0f}; renumber them.")
+    whole = np.empty(values.shape, dtype=np.int32)
+    for stored, result in zip(values, whole, strict=True):
+        np.rint(stored, out=result, casting="unsafe")
+        if (apart := np.abs(result - stored) > 1e-3).any():
+            raise ValueError(
+                f"{path}: holds values such as {stored[apart][0]:g}, labels must be whole numbers; give the label map, "
+                "not an image or a probability, resampled by nearest neighbour."
+            )
     if not whole.any():
         raise ValueError(f"{path}: all of it is background (0); give a label map with at least one labelled voxel.")
-    return _tensor(whole.astype(np.int32), image)
+    return _tensor(whole, image)
 
 
 def write_image(image: MetaTensor | Tensor, path: str | Path, grid: Grid | None = None) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from monai.utils import LossReduction
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
+
+from fmirnet_monai.spatial.smoothing import along
 
 from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
@@ -67,12 +68,13 @@ def ssim_map(
 
 def _smooth(moments: Tensor, window: Tensor) -> Tensor:
     """Weighted sums ``(moments, B, C, *centres)`` of ``(moments, B, C, *spatial)`` under a window that fits."""
-    dims = moments.dim() - 3
-    convolve = F.conv2d if dims == 2 else F.conv3d
-    smooth = moments.flatten(0, 2).unsqueeze(1)
-    for axis in range(dims):
-        smooth = convolve(smooth, window.reshape([-1 if a == axis else 1 for a in range(-2, dims)]))
-    return smooth.reshape(*moments.shape[:3], *smooth.shape[2:])
+    for axis in range(3, moments.dim()):
+        size = moments.shape[axis]
+        begins = torch.arange(size - len(window) + 1, device=window.device)[:, None]
+        places = begins + torch.arange(len(window), device=window.device)
+        matrix = window.new_zeros(len(begins), size).scatter_(1, places, window.expand(len(begins), -1))
+        moments = along(axis, matrix, moments)
+    return moments
 
 
 def window_centres(tensor: Tensor, win_size: int = 11) -> Tensor:

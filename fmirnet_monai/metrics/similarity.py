@@ -127,7 +127,7 @@ class NMIMetric(MaskedMetric):
         cases = list(zip(y_pred, y, strict=True))
         if weights is not None:
             inside = zip(cases, weights[:, 0] > 0.5, strict=True)
-            cases = [(a[:, valid], b[:, valid]) for (a, b), valid in inside]
+            cases = [(a.masked_select(valid), b.masked_select(valid)) for (a, b), valid in inside]
         return torch.stack([self._nmi(a, b) for a, b in cases]).unsqueeze(1)
 
     def _nmi(self, a: Tensor, b: Tensor) -> Tensor:

@@ -202,9 +202,12 @@ class Registration:
 
 def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Tensor:
     """An image ``(1, *spatial)`` in [0, 1], scaled by what stands in the region alone; 0 elsewhere."""
-    scaled = torch.zeros(values.shape, device=values.device)
-    if region.any():
-        scaled[:, region] = torch.as_tensor(intensity(values.as_subclass(Tensor)[:, region]))
+    plain = values.as_subclass(Tensor)
+    if region.all():
+        return torch.as_tensor(intensity(plain))
+    scaled = torch.zeros(plain.shape, device=plain.device)
+    if region.any():  # selected as a list, for indices by axis take six times the image's memory
+        scaled.masked_scatter_(region, torch.as_tensor(intensity(plain.masked_select(region)[None])))
     return scaled
 
 

@@ -8,8 +8,9 @@ from .field import compose, downsample, identity_grid, integrate, upsample_field
 from .grid import Grid
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
 from .maps import Affine, Chain, Map, chain
-from .resample import extend, resample, resize, resize_field, smooth
+from .resample import extend, resample, resize, resize_field
 from .roundtrip import invert
+from .smoothing import smooth
 
 __all__ = [
     "Affine",

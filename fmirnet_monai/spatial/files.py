@@ -8,7 +8,7 @@ from typing import Any
 import itk
 import nibabel as nib
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import NDArray
 
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
@@ -23,29 +23,40 @@ VECTORS = (0, RAS_VECTORS, 1007)
 TURNED = b"axes 1,2,0"  # see _turned
 
 
-def to_itk(field: DisplacementField, dtype: DTypeLike = np.float32) -> Any:
-    """The field as an ITK image of float vectors, ready for ``itk.DisplacementFieldTransform`` or a file.
+def to_lps(field: DisplacementField) -> NDArray[np.float32]:
+    """Vectors in mm along LPS axes as ITK stores them, ``(*grid.shape[::-1], D)``."""
+    dims = field.dims
+    stored = np.empty((*field.grid.shape[::-1], dims), dtype=np.float32)  # filled in place
+    vectors = np.moveaxis(stored, range(dims), range(dims - 1, -1, -1))
+    for slab in field.grid.slabs():
+        vectors[slab] = field.world_vectors(slab) @ flip(dims)
+    return stored
+
+
+def from_lps(stored: NDArray, grid: Grid) -> DisplacementField:
+    """The field whose vectors :py:func:`to_lps` gives."""
+    dims = grid.dims
+    vectors = np.moveaxis(stored, range(dims), range(dims - 1, -1, -1))
+    return DisplacementField.from_world_vectors(vectors * np.diag(flip(dims)).astype(vectors.dtype), grid)
+
+
+def to_itk(field: DisplacementField) -> Any:
+    """The field as an ITK image of float vectors.
 
     Raises:
         ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
     """
-    grid = field.grid
-    stored = np.empty((*grid.shape[::-1], grid.dims), dtype=dtype)  # ITK's order, filled in place
-    vectors = np.moveaxis(stored, range(grid.dims), range(grid.dims - 1, -1, -1))
-    for slab in grid.slabs():
-        vectors[slab] = field.world_vectors(slab) @ flip(grid.dims)
-    image = itk.image_view_from_array(stored, is_vector=True)
-    set_geometry(image, grid)
+    image = itk.image_view_from_array(to_lps(field), is_vector=True)
+    set_geometry(image, field.grid)
     return image
 
 
 def from_itk(image: Any) -> DisplacementField:
     """A field from an ITK image of vectors in mm."""
-    dims = image.GetImageDimension()
-    vectors = np.moveaxis(itk.array_view_from_image(image), range(dims), range(dims - 1, -1, -1))
-    if vectors.shape[-1] != dims or vectors.ndim != dims + 1:
-        raise ValueError(f"it is no image of {dims}-vectors, its shape is {vectors.shape}")
-    return DisplacementField.from_world_vectors(vectors * np.diag(flip(dims)).astype(vectors.dtype), grid_of_itk(image))
+    dims, stored = image.GetImageDimension(), itk.array_view_from_image(image)
+    if stored.shape[-1] != dims or stored.ndim != dims + 1:
+        raise ValueError(f"it is no image of {dims}-vectors, its shape is {stored.shape}")
+    return from_lps(stored, grid_of_itk(image))
 
 
 def write_displacement(field: DisplacementField, path: str | Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import itk
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fmirnet_monai.utils import warn
 
@@ -31,29 +31,40 @@ def flip(dims: int) -> NDArray[np.float64]:
     return np.diag([-1.0, -1.0, 1.0][:dims])
 
 
-def set_geometry(image: Any, grid: Grid) -> None:
-    """Give an ITK image the spacing, origin and direction of ``grid``.
+def geometry(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Origin, spacing and direction that ITK knows a grid by, LPS.
 
     Raises:
-        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
+        ValueError: when the grid's axes are not at right angles, which ITK can't express.
     """
     lps = flip(grid.dims) @ grid.affine[:-1]
     direction = lps[:, :-1] / grid.spacing
     if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
         raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
-    image.SetSpacing([float(s) for s in grid.spacing])
-    image.SetOrigin([float(v) for v in lps[:, -1]])
+    return lps[:, -1], grid.spacing, direction
+
+
+def from_geometry(shape: Sequence[int], origin: ArrayLike, spacing: ArrayLike, direction: ArrayLike) -> Grid:
+    """The grid that ITK knows by these, LPS."""
+    affine = np.eye(len(shape) + 1)
+    affine[:-1, :-1] = np.asarray(direction) * np.asarray(spacing)
+    affine[:-1, -1] = np.asarray(origin)
+    affine[:-1] = flip(len(shape)) @ affine[:-1]
+    return Grid(tuple(shape), affine)
+
+
+def set_geometry(image: Any, grid: Grid) -> None:
+    """Give an ITK image the spacing, origin and direction of ``grid``; errors as in :py:func:`geometry`."""
+    origin, spacing, direction = geometry(grid)
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(v) for v in origin])
     image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(direction)))
 
 
 def grid_of_itk(image: Any) -> Grid:
     """Grid of an ITK image."""
-    dims = image.GetImageDimension()
-    affine = np.eye(dims + 1)
-    affine[:-1, :-1] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
-    affine[:-1, -1] = np.array(image.GetOrigin())
-    affine[:-1] = flip(dims) @ affine[:-1]
-    return Grid(tuple(itk.size(image)), affine)
+    direction = itk.array_from_matrix(image.GetDirection())
+    return from_geometry(tuple(itk.size(image)), tuple(image.GetOrigin()), tuple(image.GetSpacing()), direction)
 
 
 def nifti_affine(header: Any) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ ITK, SimpleITK, ANTs and 3D Slicer read and write this form. Fields in image fil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from torch import Tensor
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField, Inverse
-from .files import WRITTEN_FIELDS, from_itk, read_displacement, to_itk, write_displacement
+from .files import WRITTEN_FIELDS, from_itk, read_displacement, to_lps, write_displacement
 from .geometry import flip, grid_of_itk, set_geometry
 from .grid import Grid
+from .hdf5 import read_hdf5, write_hdf5
 from .maps import Affine, Map, Mapped, chain
 
 TRANSFORMS = (".h5", ".hdf5", ".tfm", ".txt", ".mat", ".xfm")
+HDF5 = (".h5", ".hdf5")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
 
 __all__ = ["ItkTransform", "flip_lps", "grid_of_itk", "read_transform", "set_geometry", "write_transform"]
@@ -122,9 +125,10 @@ def read_transform(path: str | Path) -> Map:
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
     try:
-        transforms = itk.transformread(str(path))
-        found = chain(from_itk_transform(transform) for transform in transforms[::-1])
-    except (RuntimeError, ValueError) as error:
+        found = read_hdf5(path) if Path(path).suffix.lower() in HDF5 else None
+        if found is None:
+            found = chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
         raise ValueError(f"{path}: not a transform: {reason(error)}") from error
     for part in found.parts():
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
@@ -153,13 +157,23 @@ def write_transform(found: Map, path: str | Path, grid: Grid | None = None) -> P
         return write_displacement(DisplacementField.of(found, place)[0], path)
     if suffix != ".h5" and not isinstance(found, Affine):
         raise ValueError(f"{path}: {suffix} holds an affine transform, this one is none; write .h5, .nii.gz or .mha.")
-    whole = _to_itk_transform(found, grid)
     with replacing(path) as partial:
         try:
-            itk.transformwrite([whole], str(partial))
-        except RuntimeError as error:
+            _write(found, partial, grid)
+        except (RuntimeError, OSError) as error:
             raise OSError(f"{path}: can't be written: {reason(error)}; check the folder's rights and space.") from error
     return Path(path)
+
+
+def _write(found: Map, path: Path, grid: Grid | None) -> None:
+    parts = list(found.parts())
+    if grid is not None and any(isinstance(part, Inverse) for part in parts):
+        parts = [DisplacementField.of(found, grid)[0]]
+    held = [_sampled(part) for part in parts]
+    if path.suffix.lower() not in HDF5 or any(isinstance(part, ItkTransform) for part in held):
+        itk.transformwrite([_to_itk_transform(held)], str(path))
+    else:
+        write_hdf5(held, path)
 
 
 def own_grid(found: Map) -> Grid | None:
@@ -170,38 +184,38 @@ def own_grid(found: Map) -> Grid | None:
     return first.grid if isinstance(first, DisplacementField) else None
 
 
-def _to_itk_transform(found: Map, grid: Grid | None) -> Any:
-    """A transform of ITK; fields in single precision, half the size of ITK's own choice."""
-    dims = found.dims
-    if isinstance(found, ItkTransform):
-        return found.transform
-    if isinstance(found, Affine):
-        return _to_itk_affine(found, itk.D)
-    parts = list(found.parts())
-    if grid is not None and any(isinstance(part, Inverse) for part in parts):
-        parts = [DisplacementField.of(found, grid)[0]]
-    precision = itk.D if any(isinstance(part, ItkTransform) for part in parts) else itk.F
-    composite = itk.CompositeTransform[precision, dims].New()
+def _sampled(part: Map) -> Affine | DisplacementField | ItkTransform:
+    """What a file can hold of a map: an inverse is sampled on its field's grid."""
+    if isinstance(part, Inverse):
+        return DisplacementField.of(part, part.field.grid)[0]
+    assert isinstance(part, Affine | DisplacementField | ItkTransform), part
+    return part
+
+
+def _to_itk_transform(parts: Sequence[Affine | DisplacementField | ItkTransform]) -> Any:
+    """One transform of ITK, a composite where there are several parts."""
+    if len(parts) == 1 and isinstance(parts[0], ItkTransform):
+        return parts[0].transform
+    if len(parts) == 1 and isinstance(parts[0], Affine):
+        return _to_itk_affine(parts[0])
+    composite = itk.CompositeTransform[itk.D, parts[0].dims].New()
     for part in parts[::-1]:  # the last one added is the first one applied
         if isinstance(part, ItkTransform):
             composite.AddTransform(part.transform)
         elif isinstance(part, Affine):
-            composite.AddTransform(_to_itk_affine(part, precision))
+            composite.AddTransform(_to_itk_affine(part))
         else:
-            own = own_grid(part)
-            assert own is not None, part
-            inner = itk.DisplacementFieldTransform[precision, dims].New()
-            inner.SetDisplacementField(
-                to_itk(DisplacementField.of(part, own)[0], np.float64 if precision is itk.D else np.float32)
-            )
+            vectors = itk.image_view_from_array(to_lps(part).astype(np.float64), is_vector=True)
+            set_geometry(vectors, part.grid)
+            inner = itk.DisplacementFieldTransform[itk.D, part.dims].New()
+            inner.SetDisplacementField(vectors)
             composite.AddTransform(inner)
     return composite
 
 
-def _to_itk_affine(found: Affine, precision: Any) -> Any:
+def _to_itk_affine(found: Affine) -> Any:
     turn = flip(found.dims)
-    result = itk.AffineTransform[precision, found.dims].New()
-    matrix = (turn @ found.matrix[:-1, :-1] @ turn).astype(np.float64 if precision is itk.D else np.float32)
-    result.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(matrix)))
+    result = itk.AffineTransform[itk.D, found.dims].New()
+    result.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(turn @ found.matrix[:-1, :-1] @ turn)))
     result.SetOffset([float(v) for v in turn @ found.matrix[:-1, -1]])
     return result

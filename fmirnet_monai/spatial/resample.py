@@ -14,6 +14,7 @@ from torch import Tensor
 from .field import sample_at
 from .grid import Grid, position
 from .maps import Affine, Map
+from .smoothing import smooth
 
 MODES = ("bilinear", "nearest")
 
@@ -110,36 +111,6 @@ def extend(image: Tensor, known: Tensor) -> Tensor:
     indices = distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
     places = tuple(torch.from_numpy(axis).long().to(image.device) for axis in indices)
     return torch.stack([channel[places] for channel in image])
-
-
-def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
-    """Gaussian filter of ``(B, C, *spatial)``, border values repeated.
-
-    Args:
-        tensor: to smooth.
-        sigma: standard deviation in voxels, one for all axes or one each; 0 leaves an axis as it is.
-    """
-    dims = tensor.dim() - 2
-    convolve = F.conv2d if dims == 2 else F.conv3d
-    shape = tensor.shape
-    sigmas = [float(sigma)] * dims if isinstance(sigma, (int, float)) else list(sigma)
-    flat = tensor.flatten(0, 1).unsqueeze(1)
-    for axis, width in enumerate(sigmas):
-        if width > 0 and shape[2 + axis] > 1:
-            kernel = _gaussian(width).to(tensor)
-            reach = len(kernel) // 2
-            padding = [reach if i // 2 == dims - 1 - axis else 0 for i in range(2 * dims)]
-            padded = F.pad(flat, padding, mode="replicate")
-            flat = convolve(padded, kernel.reshape([-1 if i == axis else 1 for i in range(-2, dims)]))
-    return flat.reshape(shape)
-
-
-def _gaussian(sigma: float) -> Tensor:
-    """The Gaussian's integral over each voxel, to four standard deviations, in sum 1."""
-    reach = int(max(4.0 * sigma, 0.5) + 0.5)
-    edges = (torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5) / (sigma * 2**0.5)
-    kernel = torch.erf(edges).diff() / 2
-    return kernel / kernel.sum()
 
 
 def resize(tensor: Tensor, size: Sequence[int]) -> Tensor:

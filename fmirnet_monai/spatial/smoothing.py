@@ -1,0 +1,48 @@
+"""Filters along one axis after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def along(axis: int, matrix: Tensor, tensor: Tensor) -> Tensor:
+    """A matrix ``(M, N)`` applied to an axis of N elements, which then has M.
+
+    For a filter of some voxels on a CPU this takes a fifth of a convolution's time, and little memory: a convolution
+    pads its one channel to sixteen.
+    """
+    if axis == tensor.dim() - 1:
+        return tensor @ matrix.T
+    before, after = tensor.shape[:axis], tensor.shape[axis + 1 :]
+    return (matrix @ tensor.reshape(before.numel(), -1, after.numel())).reshape(*before, -1, *after)
+
+
+def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
+    """Gaussian filter of ``(B, C, *spatial)``, border values repeated.
+
+    Args:
+        tensor: to smooth.
+        sigma: standard deviation in voxels, one for all axes or one each; 0 leaves an axis as it is.
+    """
+    dims = tensor.dim() - 2
+    sigmas = [float(sigma)] * dims if isinstance(sigma, (int, float)) else list(sigma)
+    for axis, width in enumerate(sigmas, start=2):
+        size = tensor.shape[axis]
+        if width > 0 and size > 1:
+            kernel = _gaussian(width)
+            reach = len(kernel) // 2
+            sources = (torch.arange(size)[:, None] + torch.arange(-reach, reach + 1)).clamp(0, size - 1)
+            matrix = kernel.new_zeros(size, size).scatter_add_(1, sources, kernel.expand(size, -1))
+            tensor = along(axis, matrix.to(tensor), tensor)
+    return tensor
+
+
+def _gaussian(sigma: float) -> Tensor:
+    """The Gaussian's integral over each voxel, to four standard deviations, in sum 1."""
+    reach = int(max(4.0 * sigma, 0.5) + 0.5)
+    edges = (torch.arange(-reach, reach + 2, dtype=torch.float64) - 0.5) / (sigma * 2**0.5)
+    kernel = torch.erf(edges).diff() / 2
+    return kernel / kernel.sum()
