@@ -130,11 +130,11 @@ def read_folder_case(
     label = None
     if case.label is not None:
         stored, label_affine = _load(case.label, read_label)
-        if stored.shape != image.shape or not np.allclose(label_affine, affine, atol=1e-2):
+        grid, label_grid = Grid(image.shape, affine), Grid(stored.shape, label_affine)
+        if not label_grid.matches(grid, tolerance=0.1):
             raise ValueError(
-                f"{case.label}: its grid is not that of {case.image.name}: "
-                f"{Grid(stored.shape, label_affine).difference(Grid(image.shape, affine))}; resample the label onto "
-                "the image."
+                f"{case.label}: its grid is not that of {case.image.name}: {label_grid.difference(grid)}; resample the "
+                "label onto the image."
             )
         label = keep_label(stored, label_id, case.label)
     if percentiles is not None:

@@ -120,9 +120,9 @@ def _slice_pair(pair: Pair, folder: Path, min_label_area: float, number: int) ->
     for side in ("moving", "fixed"):
         label = pair.get(f"{side}_label")
         volumes.append(to_lps(read_folder_case(Case(subject, Path(pair[side]), Path(label) if label else None))))
-    moving, fixed = volumes
+    moving = volumes[0]
     grids = [Grid(volume.image.shape, np.asarray(volume.affine, dtype=np.float64)) for volume in volumes]
-    if moving.image.shape != fixed.image.shape or not np.allclose(moving.affine, fixed.affine, atol=1e-2):
+    if not grids[1].matches(grids[0], tolerance=0.1):
         raise ValueError(
             f"{pair['fixed']}: its grid is not that of {pair['moving']}: {grids[1].difference(grids[0])}; slices can "
             "be paired by number only on one grid: take --spatial_dims 3, or resample one onto the other."

@@ -13,6 +13,9 @@ from fmirnet_monai.spatial import compose, identity_grid, integrate, resize_fiel
 from .optimise import FieldOptimizer, Level, Similarity
 
 
+FLAT = float(__import__("os").environ.get("FLAT","0.03"))
+
+
 class ParametricOptimizer(FieldOptimizer):
     """Adam on the parameters of a map with which the initial field is composed.
 
@@ -51,6 +54,8 @@ class ParametricOptimizer(FieldOptimizer):
                 warped, seen = level.warped(compose(start, self.displacement(parameters, start)))
                 loss = self.loss(warped, level.fixed, seen)
                 loss.backward()
+                if not losses:  # what hardly changes anything isn't changed, or it drifts where nothing is seen
+                    adam.param_groups[0]["eps"] = FLAT * float(parameters.grad.abs().max())
                 adam.step()
                 losses.append(float(loss.detach()))
         parameters = self.parameters(parameters, initial).detach()

@@ -22,7 +22,7 @@ class Registerd(MapTransform):
     Works with a bundle, with refinement, or without any network (asked for in MONAI issue 9008)::
 
         Compose([
-            LoadImaged(["pre", "post", "pre_seg"]), EnsureChannelFirstd(["pre", "post", "pre_seg"]),
+            ReadImaged(["pre", "post", "pre_seg"]), EnsureChannelFirstd(["pre", "post", "pre_seg"]),
             Registerd(["pre", "pre_seg"], moving_key="pre", fixed_key="post", mode=["bilinear", "nearest"]),
         ])
 

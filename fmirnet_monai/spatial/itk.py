@@ -129,7 +129,7 @@ def read_transform(path: str | Path) -> Map:
         if found is None:
             found = chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
     except (RuntimeError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a transform: {reason(error)}") from error
+        raise ValueError(f"{path}: not a transform, or damaged: {reason(error)}") from error
     for part in found.parts():
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
             raise ValueError(f"{path}: {int((~part.ddf.isfinite()).any(0).sum())} of its vectors are NaN or infinite.")
@@ -170,10 +170,11 @@ def _write(found: Map, path: Path, grid: Grid | None) -> None:
     if grid is not None and any(isinstance(part, Inverse) for part in parts):
         parts = [DisplacementField.of(found, grid)[0]]
     held = [_sampled(part) for part in parts]
-    if path.suffix.lower() not in HDF5 or any(isinstance(part, ItkTransform) for part in held):
-        itk.transformwrite([_to_itk_transform(held)], str(path))
+    plain = [part for part in held if not isinstance(part, ItkTransform)]
+    if path.suffix.lower() in HDF5 and len(plain) == len(held):
+        write_hdf5(plain, path)
     else:
-        write_hdf5(held, path)
+        itk.transformwrite([_to_itk_transform(held)], str(path))
 
 
 def own_grid(found: Map) -> Grid | None:
