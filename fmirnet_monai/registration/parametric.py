@@ -13,7 +13,7 @@ from fmirnet_monai.spatial import compose, identity_grid, integrate, resize_fiel
 from .optimise import FieldOptimizer, Level, Similarity
 
 
-FLAT = float(__import__("os").environ.get("FLAT","0.03"))
+FLAT = 0.05  # of the steepest slope: where the loss is flatter than this, Adam takes less than half a step
 
 
 class ParametricOptimizer(FieldOptimizer):
@@ -54,7 +54,7 @@ class ParametricOptimizer(FieldOptimizer):
                 warped, seen = level.warped(compose(start, self.displacement(parameters, start)))
                 loss = self.loss(warped, level.fixed, seen)
                 loss.backward()
-                if not losses:  # what hardly changes anything isn't changed, or it drifts where nothing is seen
+                if not losses:  # Adam makes full steps of the slightest slope, and nothing seen would drift
                     adam.param_groups[0]["eps"] = FLAT * float(parameters.grad.abs().max())
                 adam.step()
                 losses.append(float(loss.detach()))
