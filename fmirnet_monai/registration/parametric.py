@@ -49,11 +49,10 @@ class ParametricOptimizer(FieldOptimizer):
             adam = torch.optim.Adam([parameters], lr=self.learning_rate)
             losses: list[float] = []
             while len(losses) < level.iterations and not self.converged(losses):
-                adam.zero_grad()
                 warped, seen = level.warped(compose(start, self.displacement(parameters, start)))
                 loss = self.loss(warped, level.fixed, seen)
-                loss.backward()
-                if not losses:  # Adam makes full steps of the slightest slope, and nothing seen would drift
+                (parameters.grad,) = torch.autograd.grad(loss, parameters)
+                if not losses:  # Adam makes full steps of the slightest slope: what isn't seen would drift
                     adam.param_groups[0]["eps"] = FLAT * float(parameters.grad.abs().max())
                 adam.step()
                 losses.append(float(loss.detach()))
