@@ -24,7 +24,7 @@ from fmirnet_monai import data
 from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate, relabel
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
-from fmirnet_monai.registration.result import map_points
+from fmirnet_monai.registration.result import map_points, seen_intensities
 from fmirnet_monai.report import write_report
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import TRANSFORMS, own_grid, read_transform, write_transform
@@ -216,7 +216,7 @@ def warp_points_file(points: str, transform: str, output: str, reference: str | 
     """Take points through a transform, see the command ``warp_points``."""
     found = read_transform(transform)
     cloud = data.read_points(points, found.dims)
-    grid = _reference(reference) if reference else own_grid(found)
+    grid = _known_grid(found, transform, reference)
     if grid is not None:
         data.check_points_inside(cloud, grid, points)
     return data.write_points(data.Points(map_points(found, cloud.positions), cloud.names), output)
@@ -269,18 +269,20 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
         inside = None
         if "mask" in given:
             inside = _alike(given["mask"], given["fixed_image"], data.read_label, fixed)[0][0] > 0
-        values |= image_metrics(percentiles()(image), percentiles()(fixed), inside)
+        counted = torch.ones(fixed.shape[1:], dtype=torch.bool) if inside is None else inside
+        scaled = [seen_intensities(percentiles(), one, counted) for one in (image, fixed)]
+        values |= image_metrics(scaled[0], scaled[1], inside)
     if "label" in given and "fixed_label" in given:
         values |= label_metrics(*_alike(given["label"], given["fixed_label"], data.read_label))
     found = read_transform(given["transform"]) if "transform" in given else None
     if found is not None:
-        grid = _reference(given["reference"]) if "reference" in given else own_grid(found)
+        grid = _known_grid(found, given["transform"], given.get("reference"))
         if grid is not None:
             values |= field_metrics(DisplacementField.of(found, grid)[0])
         elif "fixed_points" not in given:
             raise ValueError(f"{given['transform']}: has no grid of its own; name a --reference image.")
     if "moving_points" in given and "fixed_points" in given:
-        dims = found.dims if found else data.read_points(given["fixed_points"], 3).positions.shape[1]
+        dims = found.dims if found else 3
         moving, fixed_points = (data.read_points(given[f"{name}_points"], dims) for name in ("moving", "fixed"))
         if len(moving.names) != len(fixed_points.names):
             raise ValueError(f"moving_points holds {len(moving.names)} points, fixed_points {len(fixed_points.names)}.")
@@ -312,17 +314,18 @@ def known_field(output: str) -> bool:
     return Path(output).suffix.lower() not in TRANSFORMS
 
 
-def _reference(path: str) -> Grid:
-    return Grid.of(data.read_image(path))
-
-
 def _grid(found: Map, transform: str, reference: str | None) -> Grid:
     """The grid that a result gets: that of a reference image, or the transform's own."""
-    grid = _reference(reference) if reference else own_grid(found)
+    grid = _known_grid(found, transform, reference)
     if grid is None:
         raise ValueError(f"{transform}: has no grid of its own; name a --reference image.")
-    if grid.dims != found.dims:
-        raise ValueError(f"{transform}: is a {found.dims}-D transform, the reference image has {grid.dims} axes.")
+    return grid
+
+
+def _known_grid(found: Map, transform: str, reference: str | None) -> Grid | None:
+    grid = Grid.of(data.read_image(reference)) if reference else own_grid(found)
+    if grid is not None and grid.dims != found.dims:
+        raise ValueError(f"{transform}: is a {found.dims}-D transform, {reference} has {grid.dims} axes.")
     return grid
 
 

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from fmirnet_monai import workflow
 from fmirnet_monai.cli import main
-from fmirnet_monai.data import read_image, read_label, write_image
+from fmirnet_monai.data import Points, read_image, read_label, write_image, write_points
 from fmirnet_monai.registration import DenseOptimizer, Method, Registrar, result
 from fmirnet_monai.report import page
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, smooth
@@ -226,6 +226,32 @@ def test_labels_are_never_smoothed(run: Run, refused: Callable[..., str]) -> Non
     assert not Path("w.nii.gz").exists()
     run("warp", **words, interpolation="nearest")
     assert set(read_label("w.nii.gz").unique().tolist()) == {0, 1}
+
+
+def test_what_a_mask_leaves_out_changes_no_metric(run: Run) -> None:
+    grid = Grid((30, 28), np.eye(3))
+    image = texture(30, 28)
+    spoilt = image.clone()
+    spoilt[:, :6] = 4000
+    mask = torch.ones(1, 30, 28)
+    mask[:, :6] = 0
+    for name, values in {"image": image, "spoilt": spoilt, "fixed": texture(30, 28, seed=1), "mask": mask}.items():
+        write_image(values, f"{name}.nii.gz", grid)
+    found = []
+    for name in ("image", "spoilt"):
+        run("metrics", image=f"{name}.nii.gz", fixed_image="fixed.nii.gz", mask="mask.nii.gz", output="m.json")
+        found.append(json.loads(Path("m.json").read_text()))
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_a_reference_of_another_dimension_is_one_line(run: Run, refused: Callable[..., str]) -> None:
+    image_on(Grid((20, 18), np.eye(3)), Path("flat.nii.gz"))
+    write_transform(turn(10, (0, 0, 0)), "turn.tfm")
+    write_points(Points(np.zeros((1, 3)), ["a"]), "p.csv")
+    assert "3-D" in refused("metrics", transform="turn.tfm", reference="flat.nii.gz")
+    assert "3-D" in refused(
+        "warp_points", points="p.csv", transform="turn.tfm", reference="flat.nii.gz", output="q.csv"
+    )
 
 
 def test_metrics_take_every_transform(run: Run, refused: Callable[..., str]) -> None:

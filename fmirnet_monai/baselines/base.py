@@ -67,7 +67,7 @@ class ClassicalRegistrar(PairRegistrar):
             ValueError: when the method fails.
         """
         axes = [axis for axis, size in enumerate(grid.shape) if size > 1]
-        spacing = grid.spacing[axes] / grid.spacing[axes].min()
+        spacing = (grid.spacing[axes] / grid.spacing[axes].min()).round(9)  # whose last digits change random samples
         lps = np.array([-1.0, -1.0, 1.0][: len(axes)])
         plain = Grid(tuple(grid.shape[axis] for axis in axes), np.diag([*lps * spacing, 1.0]))
         images = pair.detach().float().cpu().reshape(2, *plain.shape)

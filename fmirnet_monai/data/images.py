@@ -19,13 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.spatial.geometry import nifti_place
-from fmirnet_monai.spatial.itk import grid_of_itk, set_geometry
+from fmirnet_monai.spatial.geometry import NIFTI, grid_of_itk, nifti_place, set_geometry
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .volume import check_finite
 
-NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
+BY_NIBABEL = (*NIFTI, ".hdr", ".img")
 WRITTEN_IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png")
 
 
@@ -160,7 +159,7 @@ def _open(path: Path, pixel: Any) -> Any:
         _check_series(image, path)
     elif stored is not None and stored.dtype.kind == "f":
         check_finite(stored, path)  # ITK reads a NIfTI's NaN and infinity as 0
-    if path.name.lower().endswith(NIFTI):
+    if path.name.lower().endswith(BY_NIBABEL):
         nifti_place(path)  # which says so where other tools place it elsewhere
     return image
 
@@ -198,7 +197,7 @@ def _load_whole(file: str) -> NDArray | None:
         a NIfTI's voxels as stored, None for other formats.
     """
     name = file.lower()
-    if name.endswith(NIFTI):
+    if name.endswith(BY_NIBABEL):
         volume: Any = nib.load(file)
         return np.asanyarray(volume.dataobj.get_unscaled())
     if name.endswith((".png", ".jpg", ".jpeg")):

@@ -12,7 +12,7 @@ import itk
 import numpy as np
 
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.spatial.itk import set_geometry
+from fmirnet_monai.spatial.geometry import set_geometry
 
 from .folder import Case
 from .volume import Volume, natural_order, require_folder

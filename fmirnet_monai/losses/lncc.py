@@ -58,7 +58,7 @@ def local_ncc_map(
         smooth_dr: least sum of squared deviations over a window.
 
     Returns:
-        ``(B, C, *spatial)`` from 0 to 1 (up to rounding).
+        ``(B, C, *spatial)`` from 0 to 1 (up to rounding, without ``smooth_nr``).
 
     Raises:
         ValueError: when the shapes differ or the window's width is even.

@@ -13,7 +13,8 @@ from .masked import as_weights
 class MutualInformationLoss(GlobalMutualInformationLoss):
     """Minus the mutual information of two images: MONAI's, over the voxels whose weight is above 0.5.
 
-    For the arguments see :py:class:`monai.losses.GlobalMutualInformationLoss`; intensities outside [0, 1] are clamped.
+    For the arguments see :py:class:`monai.losses.GlobalMutualInformationLoss`. With a Gaussian kernel intensities
+    outside [0, 1] are clamped.
     """
 
     def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:

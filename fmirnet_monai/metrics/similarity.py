@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fmirnet_monai.losses import ssim_map, window_centres
 from fmirnet_monai.losses.masked import as_weights, only_valid
+from fmirnet_monai.spatial.grid import position
 
 WINDOW = 11  # voxels a side, of SSIM
 PART = 2**20  # voxels that are measured at a time: a volume of 512 x 512 x 300 takes gigabytes at once
@@ -63,14 +64,14 @@ class SSIMMetric(MaskedMetric):
         self.data_range = data_range
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        sums = torch.zeros(2, len(y), dtype=torch.float64, device=y.device)
+        sums = position(y.device).new_zeros(2, len(y))
         rows = max(1, PART // y[0, :, 0].numel())
         for begin in range(0, max(1, y.shape[2] - WINDOW + 1), rows):
             part = slice(begin, begin + rows + WINDOW - 1)
             mask = None if weights is None else weights[:, :, part]
             ssim = ssim_map(y_pred[:, :, part], y[:, :, part], self.data_range, WINDOW, mask=mask)
             centres = torch.ones_like(ssim) if mask is None else window_centres(mask, WINDOW).expand_as(ssim)
-            sums += torch.stack([(ssim * centres).double(), centres.double()]).flatten(2).sum(2)
+            sums += torch.stack([ssim * centres, centres]).to(sums).flatten(2).sum(2)
         return (sums[0] / sums[1]).float().unsqueeze(1)  # 0 / 0 is NaN
 
 
@@ -82,11 +83,11 @@ class NCCMetric(MaskedMetric):
         return torch.stack([self._ncc(*case) for case in zip(y_pred, y, masks, strict=True)]).unsqueeze(1)
 
     def _ncc(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        total = torch.zeros(3, dtype=torch.float64, device=y.device)
+        total = position(y.device).new_zeros(3)
         for w, a, b in _parts(x, y, mask):
             total += torch.stack([w.sum(), (w * a).sum(), (w * b).sum()])
         mean_a, mean_b = total[1:] / total[0]
-        squares = torch.zeros(3, dtype=torch.float64, device=y.device)
+        squares = torch.zeros_like(total)
         for w, a, b in _parts(x, y, mask):
             a, b = a - mean_a, b - mean_b  # noqa: PLW2901
             squares += torch.stack([(w * a * b).sum(), (w * a * a).sum(), (w * b * b).sum()])
@@ -94,13 +95,14 @@ class NCCMetric(MaskedMetric):
 
 
 def _parts(x: Tensor, y: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Weights and values of two images in double precision, part by part."""
+    """Weights and values of two images in the best precision, part by part."""
+    best = position(x.device)
     masks = [None] * len(x.flatten().split(PART)) if mask is None else mask.flatten().split(PART)
     for a, b, w in zip(x.flatten().split(PART), y.flatten().split(PART), masks, strict=True):
         if w is None:
-            yield torch.ones_like(a, dtype=torch.float64), a.double(), b.double()
+            yield torch.ones_like(a).to(best), a.to(best), b.to(best)
         else:
-            yield w.double(), only_valid(a, w).double(), only_valid(b, w).double()
+            yield w.to(best), only_valid(a, w).to(best), only_valid(b, w).to(best)
 
 
 class NMIMetric(MaskedMetric):
@@ -132,9 +134,9 @@ class NMIMetric(MaskedMetric):
 
     def _nmi(self, a: Tensor, b: Tensor) -> Tensor:
         if a.numel() == 0 or not (a.isfinite().all() and b.isfinite().all()):
-            return torch.tensor(torch.nan)
-        joint = torch.zeros(self.bins**2, dtype=torch.float64, device=a.device)
-        ranges = [(image.min().double(), image.max().double()) for image in (a, b)]
+            return a.new_full((), torch.nan, dtype=torch.float32)
+        joint = position(a.device).new_zeros(self.bins**2)
+        ranges = [(image.min().to(joint), image.max().to(joint)) for image in (a, b)]
         for part in zip(a.flatten().split(PART), b.flatten().split(PART), strict=True):
             index = [self._to_bins(values, *limits) for values, limits in zip(part, ranges, strict=True)]
             joint += torch.bincount(index[0] * self.bins + index[1], minlength=self.bins**2)
@@ -143,5 +145,5 @@ class NMIMetric(MaskedMetric):
         return (2.0 * (h_a + h_b - h_ab) / (h_a + h_b)).float()  # two constant images: 0 / 0, NaN
 
     def _to_bins(self, values: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        scaled = (values.double() - low) / (high - low).clamp(min=torch.finfo(torch.float64).tiny) * self.bins
+        scaled = (values.to(low) - low) / (high - low).clamp(min=torch.finfo(low.dtype).tiny) * self.bins
         return scaled.long().clamp(max=self.bins - 1)

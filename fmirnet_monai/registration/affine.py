@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from fmirnet_monai.metrics import NMIMetric
 from fmirnet_monai.spatial import Affine, Grid, resample
-from fmirnet_monai.spatial.itk import from_itk_transform, set_geometry
-from fmirnet_monai.utils import reason
+from fmirnet_monai.spatial.geometry import set_geometry
+from fmirnet_monai.spatial.itk import from_itk_transform
+from fmirnet_monai.utils import reason, warn
 
 LARGEST = 128  # voxels along the longest axis
 STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
@@ -75,12 +75,13 @@ def register_affine(
         """Share of the fixed image that is seen, and mutual information of what is seen."""
         warped, inside = resample(images[0][0], images[1][1], found, grid=images[0][1])
         if masks[0] is not None:
-            seen = resample(masks[0].byte(), images[1][1], found, grid=images[0][1], mode="nearest")[0][0]
-            inside = inside & (seen > 0)
+            seen = resample(masks[0], images[1][1], found, grid=images[0][1], mode="nearest")[0][0]
+            inside = inside & seen
         if masks[1] is not None:
             inside = inside & masks[1][0]
         share = float(inside.float().mean())
-        return share, _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else -np.inf
+        likeness = _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else np.nan
+        return share, -np.inf if np.isnan(likeness) else likeness
 
     still = Affine.identity(grids[1].dims)
     overlap = grids[1].overlaps(grids[0])
@@ -96,7 +97,7 @@ def register_affine(
     most = max(share for _, share, _ in measured)
     best = max((entry for entry in measured if entry[1] >= most / 2), key=lambda entry: entry[2])[0]
     if best is still:
-        warnings.warn(f"affine: the {kind} stage made the images less alike and is left out.", stacklevel=2)
+        warn(f"affine: the {kind} stage made the images less alike and is left out.")
     return best
 
 
@@ -152,7 +153,8 @@ def _register_in_plane(
     iterations: int,
     masks: tuple[Tensor | None, Tensor | None],
 ) -> Affine:
-    """The same for two volumes of one slice each: a 2-D map in the coordinates of the fixed image's plane."""
+    """The same for two volumes of one slice each: a 2-D map in the coordinates of the fixed image's plane,
+    and from that plane straight to the moving image's."""
     kept = [[axis for axis, size in enumerate(grid.shape) if size > 1] for grid in grids]
     frame = grids[1].affine[:-1, kept[1]] / grids[1].spacing[kept[1]]  # (3, 2), the plane's axes
     planes = []
@@ -179,7 +181,9 @@ def _register_in_plane(
     ).matrix
     matrix = np.eye(4)
     matrix[:-1, :-1] += frame @ (flat[:-1, :-1] - np.eye(2)) @ frame.T
-    matrix[:-1, -1] = frame @ flat[:-1, -1]
+    normal = np.cross(frame[:, 0], frame[:, 1])
+    apart = normal @ (grids[0].affine[:-1, -1] - grids[1].affine[:-1, -1])
+    matrix[:-1, -1] = frame @ flat[:-1, -1] + apart * normal
     return Affine(matrix)
 
 

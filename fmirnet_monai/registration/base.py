@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
 
-from .affine import register_affine
+from .affine import STAGES, register_affine
 from .result import Intensity, Registration, on_grid, seen_intensities, timed
 
-AFFINE = ("off", "translation", "rigid", "affine")
+AFFINE = ("off", *STAGES)
 
 
 def percentiles() -> Intensity:

@@ -60,7 +60,8 @@ class Method:
         """The Registrar for this pair: without a named bundle, the weights of its dimension or direct optimisation."""
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
-        learned = flat and self.similarity not in MULTIMODAL  # the weights compare intensities as they are
+        # the weights compare intensities as they are, and their refinement is dense
+        learned = flat and self.similarity not in MULTIMODAL and self.optimizer == "dense"
         bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
         registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ class FieldOptimizer(ABC):
             initial: field to start from, ``(B, D, *spatial)`` in voxels; by default the identity.
             moving_mask: ``(B, 1, *spatial)``, above 0 where the moving image is valid; by default everywhere.
             fixed_mask: the same of the fixed image.
-            spacing: voxel size along each axis, in any unit; by default equal.
+            spacing: voxel size along each axis, in any unit; by default equal. Only the dense one makes use of it.
 
         Returns:
             ``(B, D, *spatial)`` in voxels; the initial field where nothing better was found.
@@ -139,9 +140,8 @@ class FieldOptimizer(ABC):
 
     def loss(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
         """The similarity over what is seen."""
-        if isinstance(self.similarity, str):
-            self.similarity = SIMILARITIES[self.similarity](warped.dim() - 2)
-        measure = self.similarity.dissimilarity if isinstance(self.similarity, RegistrationLoss) else self.similarity
+        similarity = _named(self.similarity, warped.dim() - 2) if isinstance(self.similarity, str) else self.similarity
+        measure = similarity.dissimilarity if isinstance(similarity, RegistrationLoss) else similarity
         return compare(measure, warped, fixed, None if bool(seen.all()) else seen)
 
     @abstractmethod
@@ -172,6 +172,11 @@ class FieldOptimizer(ABC):
             return False
         before, now = (sum(part) for part in (losses[-2 * self.window : -self.window], losses[-self.window :]))
         return now > before - self.tolerance * abs(before)  # losses such as local NCC are negative
+
+
+@lru_cache
+def _named(similarity: str, dims: int) -> Similarity:
+    return SIMILARITIES[similarity](dims)
 
 
 def _binary(mask: Tensor | None) -> Tensor | None:

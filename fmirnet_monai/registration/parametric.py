@@ -15,6 +15,9 @@ from .optimise import FieldOptimizer, Level, Similarity
 FLAT = 0.05  # of the steepest slope: where the loss is flatter than this, Adam takes less than half a step
 
 
+SMALLEST = 1e-30  # slope, below which there is none
+
+
 class ParametricOptimizer(FieldOptimizer):
     """Adam on the parameters of a map with which the initial field is composed.
 
@@ -53,7 +56,7 @@ class ParametricOptimizer(FieldOptimizer):
                 loss = self.loss(warped, level.fixed, seen)
                 (parameters.grad,) = torch.autograd.grad(loss, parameters)
                 if not losses:  # Adam makes full steps of the slightest slope: what isn't seen would drift
-                    adam.param_groups[0]["eps"] = FLAT * float(parameters.grad.abs().max())
+                    adam.param_groups[0]["eps"] = max(FLAT * float(parameters.grad.abs().max()), SMALLEST)
                 adam.step()
                 losses.append(float(loss.detach()))
         parameters = self.parameters(parameters, initial).detach()

@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from tqdm import tqdm
 
-from fmirnet_monai.spatial import Grid, resize, smooth, warp
+from fmirnet_monai.spatial import DisplacementField, Grid, resize, smooth, warp
 
 from .base import PairRegistrar
 
@@ -245,7 +245,8 @@ def _follow(
         return moving, maps
     place = torch.from_numpy(np.diag([*spacing, 1.0]))
     pair = [MetaTensor(slice_[None], affine=place) for slice_ in (moving, fixed)]
-    ddf = registrar.estimate(pair[0], pair[1])[1].ddf[None].to(maps)
+    affine, field = registrar.estimate(pair[0], pair[1])
+    ddf = DisplacementField.of(field.then(affine), field.grid)[0].ddf[None].to(maps)
     moved = warp(torch.cat([moving[None], maps])[None], ddf)[0]
     return moved[0], moved[1:]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
+from fmirnet_monai.spatial.grid import position
 from fmirnet_monai.spatial.roundtrip import Inversion, invert
 
 from .measure import field_metrics, image_metrics, label_metrics, point_metrics
@@ -72,8 +73,7 @@ class Registration:
     @cached_property
     def map(self) -> Map:
         """The whole map, affine stage included, from the fixed image's space to the moving image's."""
-        still = np.array_equal(self.affine.matrix, np.eye(self.affine.dims + 1))
-        return self.deformable if still else chain((self.deformable, self.affine))
+        return chain((self.deformable, self.affine))
 
     @cached_property
     def field(self) -> DisplacementField:
@@ -90,11 +90,6 @@ class Registration:
     def inverse(self) -> DisplacementField:
         """The whole map back, on the moving image's grid."""
         return self.inversion.field
-
-    @property
-    def inverse_residual(self) -> float:
-        """By how many voxels of the moving image, at most, going there and back misses."""
-        return self.inversion.residual
 
     @cached_property
     def _warped(self) -> tuple[MetaTensor, Tensor]:
@@ -115,7 +110,7 @@ class Registration:
     @cached_property
     def unregistered(self) -> tuple[Tensor, Tensor]:
         """The moving image on the fixed image's grid as the headers place it, and where it is seen."""
-        return resample(self.moving, self.fixed_grid)
+        return resample(self.moving, self.fixed_grid, fill=self.fill, antialias=self.antialias)
 
     @cached_property
     def warped_label(self) -> MetaTensor | None:
@@ -162,14 +157,16 @@ class Registration:
 
     def _region(self, through: Map, inside: Tensor) -> Tensor:
         """Where the similarity of the images counts: inside the moving image and both masks, ``(*spatial)``."""
-        region = inside
+        region = inside & self._counted
         if self.moving_mask is not None:
-            region = region & (resample(self.moving_mask, self.fixed_grid, through, mode="nearest")[0][0] > 0)
-        return region if self.fixed_mask is None else region & self._fixed_mask
+            region &= resample(self.moving_mask, self.fixed_grid, through, mode="nearest")[0][0] > 0
+        return region
 
     @cached_property
-    def _fixed_mask(self) -> Tensor:
-        assert self.fixed_mask is not None
+    def _counted(self) -> Tensor:
+        """Where the fixed image counts, ``(*spatial)``."""
+        if self.fixed_mask is None:
+            return torch.ones(self.fixed_grid.shape, dtype=torch.bool, device=self.fixed.device)
         return resample(self.fixed_mask, self.fixed_grid, mode="nearest")[0][0] > 0
 
     def _measure(self, through: Map, values: Tensor, inside: Tensor) -> dict[str, float]:
@@ -178,9 +175,8 @@ class Registration:
         else:
             region = self._region(through, inside)
             image = seen_intensities(self.intensity, values, region)
-        whole = region.numel() if self.fixed_mask is None else int(self._fixed_mask.sum())
         found = image_metrics(image, self.scaled, region)
-        found["inside"] = 100.0 * int(region.sum()) / max(whole, 1)
+        found["inside"] = 100.0 * int(region.sum()) / max(1, int(self._counted.sum()))
         if self.moving_label is not None and self.fixed_label is not None:
             label = self.warped_label if through is self.map else None
             if label is None:
@@ -195,9 +191,7 @@ class Registration:
     @cached_property
     def scaled(self) -> Tensor:
         """The fixed image in [0, 1], scaled by what its mask leaves."""
-        if self.fixed_mask is None:
-            return torch.as_tensor(self.intensity(self.fixed))
-        return seen_intensities(self.intensity, self.fixed, self._fixed_mask)
+        return seen_intensities(self.intensity, self.fixed, self._counted)
 
 
 def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Tensor:
@@ -213,7 +207,9 @@ def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Te
 
 def map_points(through: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points ``(N, D)`` in RAS+ mm through a map."""
-    return through(torch.from_numpy(np.asarray(points, dtype=np.float64)).to(through.device))[0].cpu().numpy()
+    like = position(through.device)
+    placed = torch.from_numpy(np.asarray(points, dtype=np.float64)).to(like)
+    return through.to(like.device)(placed)[0].cpu().double().numpy()
 
 
 def on_grid(image: Tensor, grid: Grid) -> MetaTensor:
@@ -223,7 +219,14 @@ def on_grid(image: Tensor, grid: Grid) -> MetaTensor:
 
 @contextmanager
 def timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the seconds of a ``with`` block to ``timings[stage]``."""
+    """Add the seconds of a ``with`` block to ``timings[stage]``, those of a GPU's work included."""
+    _wait()
     begin = time.perf_counter()
     yield
+    _wait()
     timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - begin
+
+
+def _wait() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -41,7 +41,7 @@ class Registerd(MapTransform):
             image; None doesn't store it.
         moving_mask_key: mask of the moving image, on any grid in its space; where it is 0 the image says nothing.
         fixed_mask_key: the same of the fixed image.
-        fill: value beyond the moving image, by default its smallest, and 0 for labels.
+        fill: value beyond the moving image, by default the registrar's, else its smallest; labels have 0.
         allow_missing_keys: don't raise when one of ``keys`` is absent.
     """
 
@@ -80,8 +80,12 @@ class Registerd(MapTransform):
         masks = [None if key is None else result[key] for key in self.mask_keys]
         affine, deformable = registrar.estimate(moving, fixed, *masks)
         found, grid = deformable.then(affine), deformable.grid
+        fill = registrar.fill if self.fill is None else self.fill
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
-            values, _ = resample(result[key], grid, found, mode=mode, fill=self.fill if mode != "nearest" else None)
+            if mode == "nearest":
+                values, _ = resample(result[key], grid, found, mode=mode)
+            else:
+                values, _ = resample(result[key], grid, found, mode=mode, fill=fill, antialias=registrar.antialias)
             source = {k: v for k, v in getattr(result[key], "meta", {}).items() if k == ImageMetaKey.FILENAME_OR_OBJ}
             result[name] = on_grid(values, grid)
             result[name].meta.update(source)

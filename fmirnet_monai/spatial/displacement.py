@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class DisplacementField(Map):
         """A map as a field on a grid, and where it is known, ``(*grid.shape)``; a field on its own grid is itself."""
         if isinstance(found, cls) and found.grid.matches(grid):
             return found, torch.ones(grid.shape, dtype=torch.bool, device=found.device)
-        like = position(found.device)
+        found, like = found.to(found.device), position(found.device)  # a chain's parts may lie elsewhere
         ddf = torch.empty(grid.dims, *grid.shape, device=like.device)
         inside = torch.empty(grid.shape, dtype=torch.bool, device=like.device)
         for slab in grid.slabs():
@@ -147,10 +147,10 @@ class Inverse(Map):
     """
 
     field: DisplacementField
-    solver: FieldInverse = dataclasses.field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "solver", FieldInverse(self.field.ddf))
+    @cached_property
+    def _solver(self) -> FieldInverse:
+        return FieldInverse(self.field.ddf)
 
     @property
     def dims(self) -> int:
@@ -159,7 +159,7 @@ class Inverse(Map):
     def __call__(self, points: Tensor) -> Mapped:
         grid = self.field.grid
         goal = grid.to_voxel(points)
-        source, found = self.solver(goal.reshape(-1, self.dims))
+        source, found = self._solver(goal.reshape(-1, self.dims))
         source, found = source.reshape(goal.shape), found.reshape(goal.shape[:-1])
         return grid.to_world(source), found & grid.holds(source)
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField
-from .geometry import flip, grid_of_itk, nifti_affine, nifti_place, set_geometry
+from .geometry import NIFTI, flip, grid_of_itk, nifti_affine, nifti_place, set_geometry
 from .grid import Grid
 
-NIFTI = (".nii.gz", ".nii")
-WRITTEN_FIELDS = (*NIFTI, ".mha", ".nrrd")
+WRITTEN_FIELDS = (".nii.gz", ".nii", ".mha", ".nrrd")
 RAS_VECTORS = 1006  # NIfTI's code of displacement vectors, which are RAS; those of others are LPS, as in ITK
 VECTORS = (0, RAS_VECTORS, 1007)
 TURNED = b"axes 1,2,0"  # see _turned

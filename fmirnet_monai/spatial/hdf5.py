@@ -67,11 +67,11 @@ def read_hdf5(path: str | Path) -> Map | None:
         entries = [group[str(i)] for i in range(len(group))]
         kinds = [entry[KIND][0].decode() for entry in entries]
         if len(kinds) > 1 and kinds[0].startswith(COMPOSITE):
-            entries, kinds = entries[:0:-1], kinds[:0:-1]
-        known = (FIELD, *MATRICES)
-        if not kinds or not all(kind.startswith(known) for kind in kinds):
+            entries, kinds = entries[1:], kinds[1:]
+        known = all(kind.startswith((FIELD, *MATRICES)) for kind in kinds)
+        if not kinds or not known or any(PARAMETERS not in entry for entry in entries):  # ITK 4 spelt it otherwise
             return None
-        return chain(_part(entry, kind) for entry, kind in zip(entries, kinds, strict=True))
+        return chain(_part(entry, kind) for entry, kind in zip(entries[::-1], kinds[::-1], strict=True))
 
 
 def _part(entry: h5py.Group, kind: str) -> Affine | DisplacementField:

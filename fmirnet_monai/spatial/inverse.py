@@ -105,5 +105,5 @@ class FieldInverse:
         stride = max(1, math.ceil((math.prod(size) / NODES) ** (1 / len(size))))
         axes = [torch.arange(0, n, stride, device=self.ddf.device) for n in size]
         voxels = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(size))
-        images = voxels.double().cpu() + self.ddf.movedim(0, -1)[tuple(voxels.T)].double().cpu()
+        images = voxels.cpu().double() + self.ddf.movedim(0, -1)[tuple(voxels.T)].cpu().double()
         return cKDTree(images.numpy()), voxels

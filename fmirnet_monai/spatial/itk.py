@@ -1,6 +1,6 @@
-"""To and from ITK: images of vectors in mm along LPS axes, affine and composite transforms.
+"""Transforms to and from ITK's files, which SimpleITK, ANTs and 3D Slicer read and write too.
 
-ITK, SimpleITK, ANTs and 3D Slicer read and write this form. Fields in image files: :py:mod:`.files`.
+Fields in image files: :py:mod:`.files`; in HDF5: :py:mod:`.hdf5`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField, Inverse
 from .files import WRITTEN_FIELDS, from_itk, read_displacement, to_lps, write_displacement
-from .geometry import flip, grid_of_itk, set_geometry
+from .geometry import flip, set_geometry
 from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
 from .maps import Affine, Map, Mapped, chain
@@ -28,8 +28,6 @@ from .maps import Affine, Map, Mapped, chain
 TRANSFORMS = (".h5", ".hdf5", ".tfm", ".txt", ".mat", ".xfm")
 HDF5 = (".h5", ".hdf5")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
-
-__all__ = ["ItkTransform", "flip_lps", "grid_of_itk", "read_transform", "set_geometry", "write_transform"]
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -55,7 +53,7 @@ class ItkTransform(Map):
         return int(self.transform.GetInputSpaceDimension())
 
     def __call__(self, points: Tensor) -> Mapped:
-        places = flip_lps(points.double().cpu().reshape(-1, self.dims).numpy())
+        places = flip_lps(points.cpu().double().reshape(-1, self.dims).numpy())
         moved = flip_lps(
             np.array([list(self.transform.TransformPoint(p)) for p in places.tolist()]).reshape(-1, self.dims)
         )
@@ -143,7 +141,8 @@ def write_transform(found: Map, path: str | Path, grid: Grid | None = None) -> P
         found: to write.
         path: ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd`` for a displacement field; ``.h5`` for a transform of ITK, a
             composite of its parts, each as it is; ``.tfm``, ``.txt`` or ``.mat`` for an affine one.
-        grid: that a displacement field is sampled on; by default that of the part that is applied first.
+        grid: that a displacement field, or in ``.h5`` a map with an inverse in it, is sampled on; by default that of
+            the part that is applied first.
 
     Raises:
         ValueError: for another suffix, or a map that the format can't hold or that needs a grid.

@@ -8,7 +8,7 @@ are joined without being made dense; an image is resampled through the whole cha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,11 @@ class Affine(Map):
     def __call__(self, points: Tensor) -> Mapped:
         return transform(self.matrix, points), torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
 
+    @property
+    def still(self) -> bool:
+        """Whether it is the identity."""
+        return np.array_equal(self.matrix, np.eye(len(self.matrix)))
+
     def inverse(self) -> Affine:
         """The inverse matrix; ValueError where there is none."""
         try:
@@ -150,20 +155,17 @@ class Chain(Map):
 
 
 def chain(maps: Iterable[Map]) -> Map:
-    """Maps one after another, the first applied first; neighbouring affine ones become one.
+    """Maps one after another, the first applied first; neighbouring affine ones become one, identities none.
 
     Raises:
         ValueError: when there is none, or their numbers of axes differ.
     """
     links: list[Map] = []
-    for link in _flattened(maps):
+    for link in (part for item in maps for part in item.parts()):
         if links and isinstance(link, Affine) and isinstance(last := links[-1], Affine) and link.dims == last.dims:
             links[-1] = Affine(link.matrix @ last.matrix)
         else:
             links.append(link)
-    return links[0] if len(links) == 1 else Chain(tuple(links))
-
-
-def _flattened(maps: Iterable[Map]) -> Iterator[Map]:
-    for item in maps:
-        yield from item.parts()
+    Chain(tuple(links))  # which checks them
+    moving = [link for link in links if not (isinstance(link, Affine) and link.still)] or links[:1]
+    return moving[0] if len(moving) == 1 else Chain(tuple(moving))

@@ -1,4 +1,4 @@
-"""Images from one grid to another: the one place where they are interpolated."""
+"""Images from one grid to another, through maps of space."""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ def resample(
         fill = float(values.min()) if fill is None else fill
         if antialias:
             values = _smoothed(values, source, onto, through)
-        elif not values.is_floating_point():
-            values = values.double()
+        else:
+            values = values.to(
+                torch.promote_types(values.dtype, torch.float32) if image.is_floating_point() else like.dtype
+            )
     result = torch.empty(len(values), *onto.shape, dtype=values.dtype, device=values.device)
     inside = torch.empty(onto.shape, dtype=torch.bool, device=values.device)
     for slab in onto.slabs():
@@ -75,7 +77,8 @@ def resample(
         found = sample_at(values, voxels) if mode == "bilinear" else _nearest(values, voxels)
         result[:, slab] = found.masked_fill_(~seen, fill)
         inside[slab] = seen & known
-    return (result if image.is_floating_point() else result.round()).to(image.dtype), inside
+    rounded = result.is_floating_point() and not image.is_floating_point()
+    return (result.round() if rounded else result).to(image.dtype), inside
 
 
 def _nearest(values: Tensor, voxels: Tensor) -> Tensor:

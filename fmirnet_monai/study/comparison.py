@@ -222,11 +222,10 @@ def _compare_alike(
         if not done:
             continue
         loaded = cases.read(pair)
-        fixed = torch.as_tensor(context.scale()(loaded.fixed))
-        counted = torch.ones_like(fixed[0], dtype=torch.bool)
+        counted = torch.ones(loaded.fixed.shape[1:], dtype=torch.bool)
         if loaded.fixed_mask is not None:
             counted = resample(loaded.fixed_mask, Grid.of(loaded.fixed), mode="nearest")[0][0] > 0
-            fixed = seen_intensities(context.scale(), loaded.fixed, counted)
+        fixed = seen_intensities(context.scale(), loaded.fixed, counted)
         images, regions = {}, []
         for row in done:
             with np.load(_warped_file(folder, row, pair["case"])) as stored:
@@ -234,8 +233,8 @@ def _compare_alike(
                 bits = np.unpackbits(stored["region"], count=fixed[0].numel())
                 regions.append(torch.from_numpy(bits.astype(bool)).reshape(fixed.shape[1:]))
         common = torch.stack(regions).all(0)
+        share = 100.0 * int(common.sum()) / max(1, int(counted.sum()))
         for row in done:
-            share = 100.0 * int(common.sum()) / max(1, int(counted.sum()))
             values = {**image_metrics(images[row], fixed, common), "inside": share}
             rows[row].loc[pair["case"], list(values)] = list(values.values())
 

@@ -205,10 +205,9 @@ class Warpd(MapTransform):
             grid = Grid.of(result[self.reference_key]) if self.in_world else Grid(ddf.shape[1:], np.eye(len(ddf) + 1))
             source = torch.as_tensor(image)
             place = Grid.of(image) if self.in_world else Grid(source.shape[1:], grid.affine)
-            field = DisplacementField(
-                ddf.to(source.device), grid
-            )  # where the fixed image lies, which it is measured with
-            warped, _ = resample(source, grid, field, grid=place, mode=mode, fill=self.fill)
+            field = DisplacementField(ddf.to(source.device), grid)
+            fill = None if mode == "nearest" else self.fill
+            warped, _ = resample(source, grid, field, grid=place, mode=mode, fill=fill)
             reference = result[self.reference_key] if self.reference_key else image
             if isinstance(reference, MetaTensor):
                 warped = MetaTensor(warped, meta=deepcopy(reference.meta))

@@ -11,9 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys
 
-from fmirnet_monai.spatial.geometry import nifti_place
-
-NIFTI = (".nii", ".nii.gz")
+from fmirnet_monai.spatial.geometry import NIFTI, nifti_place
 
 
 class ReadImaged(LoadImaged):

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmirnet_monai.registration.affine import register_affine
-from fmirnet_monai.spatial import Grid, smooth
+from fmirnet_monai.spatial import Grid, resample, smooth
 
 
 def grid(dims: int, size: tuple[int, ...], shift: float = 0.0) -> Grid:
@@ -85,6 +85,21 @@ def test_single_slices_are_aligned_in_their_plane() -> None:
     found = register_affine(moving[..., None], fixed[..., None], "affine", thick(moving_grid), thick(fixed_grid)).matrix
     assert error(found[np.ix_([0, 1, 3], [0, 1, 3])], truth, fixed_grid) < 1
     assert np.allclose(found[2], [0, 0, 1, 0]) and np.allclose(found[:2, 2], 0)
+
+
+def test_a_single_slice_is_taken_to_the_other_s_plane() -> None:
+    moving, moving_grid, fixed, fixed_grid, _ = case(2, "rigid")
+
+    def at(flat: Grid, height: float) -> Grid:
+        affine = np.eye(4)
+        affine[:2, :2], affine[:2, 3], affine[2, 3] = flat.affine[:2, :2], flat.affine[:2, 2], height
+        return Grid((*flat.shape, 1), affine)
+
+    grids = at(moving_grid, -20.0), at(fixed_grid, 31.5)
+    found = register_affine(moving[..., None], fixed[..., None], "rigid", *grids)
+    _, inside = resample(moving[..., None], grids[1], found, grid=grids[0])
+    assert inside.float().mean() > 0.5
+    np.testing.assert_allclose(found.matrix[2], [0, 0, 1, -51.5], atol=1e-9)
 
 
 def test_wrong_position_in_the_header_does_not_mislead() -> None:

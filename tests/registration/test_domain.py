@@ -210,6 +210,25 @@ def test_classical_methods_get_the_masks(side: str, make: Callable[[], PairRegis
     assert masked < 1.5 * clean + 0.1 and unmasked > 1.5 * masked
 
 
+def test_a_mask_may_be_bool() -> None:
+    case = Painted("fixed")
+    mask = case.mask["fixed_mask"]
+    truth = MetaTensor(mask.as_subclass(Tensor) > 0, affine=mask.affine)
+    registrar = Registrar(spatial_dims=2, intensity=WINDOW)
+    fields = [registrar.estimate(case.pair["moving"], case.pair["fixed"], None, m)[1].ddf for m in (mask, truth)]
+    assert torch.equal(*fields)
+
+
+@pytest.mark.parametrize("optimizer", ["control_grid", "affine"])
+def test_where_no_slope_is_nothing_moves(optimizer: str) -> None:
+    """A mask of some voxels, of which the coarsest level has none."""
+    moving, fixed = texture(64, 48)[None], texture(64, 48, seed=1)[None]
+    mask = torch.zeros_like(fixed)
+    mask[..., 30:33, 20:23] = 1
+    found = default_optimizer(2, optimizer=optimizer, iterations=(5, 0, 0))(moving, fixed, None, None, mask)
+    assert found.isfinite().all() and not found.any()
+
+
 def test_masks_in_a_pipeline() -> None:
     case = Painted("moving")
     step = Registerd(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+import itk
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -13,6 +15,8 @@ from fmirnet_monai.spatial import Affine, Chain, DisplacementField, Grid, chain
 from fmirnet_monai.spatial.itk import ItkTransform, read_transform, write_transform
 
 from .conftest import random_affine, random_field, random_grid, sitk_points, transform_of
+
+GRID = random_grid(np.random.default_rng(0), 3)
 
 
 def somewhere(grid: Grid, seed: int = 0) -> np.ndarray:
@@ -42,6 +46,31 @@ def test_linear_transforms_stay_affine(dims: int, suffix: str, tmp_path: Path) -
         found = read_transform(file)
         assert isinstance(found, Affine)
         np.testing.assert_allclose(found(torch.from_numpy(points))[0], sitk_points(transform, points), atol=1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+def test_a_list_of_transforms_is_applied_from_its_end(suffix: str, tmp_path: Path) -> None:
+    """As SimpleITK does, though ITK's reader gives the list as it stands."""
+    parts = [itk.AffineTransform[itk.D, 2].New() for _ in range(2)]
+    parts[0].Scale([2.0, 1.0])
+    parts[1].Translate([3.0, -1.0])
+    itk.transformwrite(parts, str(tmp_path / f"list{suffix}"))
+    found = read_transform(tmp_path / f"list{suffix}")
+    points = np.array([[1.0, 2.0]])
+    moved = np.array(parts[0].TransformPoint(parts[1].TransformPoint((points * [-1, -1])[0].tolist())))
+    np.testing.assert_allclose(found(torch.from_numpy(points))[0], [-moved])
+
+
+def test_the_spelling_of_itk_4_is_read(tmp_path: Path) -> None:
+    file = write_transform(random_affine(np.random.default_rng(1), 3, GRID), tmp_path / "new.h5")
+    expected = read_transform(file)
+    with h5py.File(file, "a") as content:
+        entry = content["TransformGroup/0"]
+        for name in ("TransformParameters", "TransformFixedParameters"):
+            entry.move(name, name.replace("Transform", "Tranform"))
+    found = read_transform(file)
+    assert isinstance(found, Affine) and isinstance(expected, Affine)
+    np.testing.assert_allclose(found.matrix, expected.matrix)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

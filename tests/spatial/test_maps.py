@@ -137,9 +137,17 @@ def test_a_field_and_its_inverse_are_one_object_s_two_sides() -> None:
     field = random_field(np.random.default_rng(1), random_grid(np.random.default_rng(0), 2))
     assert isinstance(field.inverse(), Inverse)
     assert field.inverse().inverse() is field
-    whole = chain([field, Affine.identity(2)])
+    whole = chain([field, Affine(np.diag([2.0, 1.0, 1.0]))])
     assert isinstance(whole, Chain) and isinstance(whole.inverse(), Chain)
     assert whole.inverse().parts()[1].inverse() is field
+
+
+def test_what_moves_nothing_is_no_link() -> None:
+    field = random_field(np.random.default_rng(1), random_grid(np.random.default_rng(0), 2))
+    still = Affine.identity(2)
+    assert chain([field, still]) is field and chain([still, still]).dims == 2
+    with pytest.raises(ValueError, match="one number of axes"):
+        chain([field, Affine.identity(3)])
 
 
 def test_an_inverse_says_where_there_is_none() -> None:

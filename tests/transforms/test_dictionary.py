@@ -59,6 +59,12 @@ def test_results_of_a_field_on_the_gpu_lie_where_the_images_do() -> None:
         torch.testing.assert_close(found.cpu(), wanted)
 
 
+def test_the_fill_is_for_images() -> None:
+    data = {"ddf": torch.full((2, 12, 10), 30.0), "image": torch.rand(1, 12, 10), "label": torch.ones(1, 12, 10).byte()}
+    found = Warpd(["image", "label"], ddf_key="ddf", mode=["bilinear", "nearest"], fill=-1024)(data)
+    assert (found["image"] == -1024).all() and not found["label"].any()
+
+
 def test_warpd_writes_new_keys_and_leaves_the_others() -> None:
     image, ddf = torch.rand(1, 7, 10), torch.ones(2, 7, 10)
     result = Warpd(["image"], ddf_key="field", names=["warped"])({"image": image, "field": ddf, "other": 5})
