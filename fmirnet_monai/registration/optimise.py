@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -58,9 +58,18 @@ class Level:
             seen = seen & (warp(self.moving_mask, ddf) > 0.999)
         return seen if self.fixed_mask is None else seen & (self.fixed_mask > 0)
 
-    def keeps_view(self, before: Tensor, after: Tensor) -> bool:
-        """Whether a field sees most of what another saw."""
-        return bool(self.seen(after).sum() >= (1 - LOST) * self.seen(before).sum())
+    def keeps_view(self, before: Tensor, after: Tensor) -> Tensor:
+        """Whether each item's field sees most of what another saw, bool ``(B)``."""
+        return self.seen(after).flatten(1).sum(1) >= (1 - LOST) * self.seen(before).flatten(1).sum(1)
+
+    def items(self, chosen: Sequence[int]) -> Level:
+        """The level of some items of the batch."""
+        if len(chosen) == len(self.moving):
+            return self
+        masks = [None if mask is None else mask[chosen] for mask in (self.moving_mask, self.fixed_mask)]
+        return replace(
+            self, moving=self.moving[chosen], fixed=self.fixed[chosen], moving_mask=masks[0], fixed_mask=masks[1]
+        )
 
     def warped(self, ddf: Tensor) -> tuple[Tensor, Tensor]:
         """The moving image through a field, and where it is valid."""
@@ -80,8 +89,8 @@ class FieldOptimizer(ABC):
             :py:class:`fmirnet_monai.losses.RegistrationLoss`, of which the similarity terms count. See
             :py:func:`fmirnet_monai.losses.compare` for how it is confined to what is seen.
         iterations: at most so many per level, the coarsest first; each finer level has twice the resolution.
-        tolerance: a level ends when the mean loss of the last ten iterations is not lower, by this fraction, than that
-            of the ten before.
+        tolerance: a level ends, item by item, when the mean loss of the last ten iterations is not lower, by this
+            fraction, than that of the ten before.
 
     Raises:
         ValueError: when an option is out of its range.
@@ -129,20 +138,21 @@ class FieldOptimizer(ABC):
         levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size))
         ddf = self.optimise(start, levels)
         finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()))
-        return ddf if self.better(finest, start, ddf) else start
+        return _where(self.better(finest, start, ddf), ddf, start)
 
     @torch.no_grad()
-    def better(self, level: Level, before: Tensor, after: Tensor) -> bool:
-        """Whether a field fits better than another where both see, without losing much of the view."""
+    def better(self, level: Level, before: Tensor, after: Tensor) -> Tensor:
+        """Whether each item's field fits better than another where both see, without losing much of the view."""
         both = level.seen(before) & level.seen(after)
-        losses = [self.loss(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
-        return level.keeps_view(before, after) and bool(losses[1] < losses[0])
+        losses = [self.losses(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
+        return level.keeps_view(before, after) & (losses[1] < losses[0])
 
-    def loss(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
-        """The similarity over what is seen."""
+    def losses(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
+        """The dissimilarity of each item over what is seen, ``(B)``."""
         similarity = _named(self.similarity, warped.dim() - 2) if isinstance(self.similarity, str) else self.similarity
         measure = similarity.dissimilarity if isinstance(similarity, RegistrationLoss) else similarity
-        return compare(measure, warped, fixed, None if bool(seen.all()) else seen)
+        items = zip(warped.split(1), fixed.split(1), seen.split(1), strict=True)
+        return torch.stack([compare(measure, a, b, None if bool(c.all()) else c) for a, b, c in items])
 
     @abstractmethod
     def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
@@ -240,33 +250,38 @@ class DenseOptimizer(FieldOptimizer):
         for level in pyramid:
             start = resize_field(ddf, level.size)
             found = self._descend(level, start)
-            ddf = found if level.keeps_view(start, found) else start
+            ddf = _where(level.keeps_view(start, found), found, start)
         return resize_field(ddf, initial.shape[2:])
 
-    def _descend(self, level: Level, ddf: Tensor) -> Tensor:
-        losses: list[float] = []
-        update, field = (self.sigmas(level, sigma) for sigma in (self.update_sigma, self.field_sigma))
-        while len(losses) < level.iterations and not self.converged(losses):
-            force, loss = self._force(level, ddf, update)
-            losses.append(loss)
+    def _descend(self, level: Level, start: Tensor) -> Tensor:
+        """Descend with each item until it has converged."""
+        ddf = start.clone()
+        history: list[list[float]] = [[] for _ in ddf]
+        while going := [
+            i for i, past in enumerate(history) if len(past) < level.iterations and not self.converged(past)
+        ]:
+            force, losses = self._force(level.items(going), ddf[going])
+            for item, loss in zip(going, losses.tolist(), strict=True):
+                history[item].append(loss)
             length = _longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
-            ddf = smooth(compose(ddf, -self.step / length * force), field)
+            ddf[going] = smooth(compose(ddf[going], -self.step / length * force), self.field_sigma)
         return ddf
 
-    def sigmas(self, level: Level, sigma: float) -> list[float]:
-        """Of a Gaussian along each axis, in its voxels."""
-        return [sigma] * level.scale.numel()
-
-    def _force(self, level: Level, ddf: Tensor, sigma: Sequence[float]) -> tuple[Tensor, float]:
-        """Smoothed gradient of the similarity with respect to a displacement of the warped image, and its value."""
+    def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
+        """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, and its values."""
         warped, seen = level.warped(ddf)
         with torch.enable_grad():
             leaf = warped.detach().requires_grad_()
-            loss = self.loss(leaf, level.fixed, seen)
-            (slope,) = torch.autograd.grad(loss, leaf)
+            losses = self.losses(leaf, level.fixed, seen)
+            (slope,) = torch.autograd.grad(losses.sum(), leaf)
         axes = range(2, warped.dim())
         gradient = torch.stack([(slope * torch.gradient(warped, dim=axis)[0]).sum(1) for axis in axes], dim=1)
-        return smooth(gradient * level.scale**self.power, sigma), float(loss)
+        return smooth(gradient * level.scale**self.power, self.update_sigma), losses.detach()
+
+
+def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Of each item ``(B, D, *spatial)`` the one or the other."""
+    return torch.where(chosen.reshape(-1, *[1] * (one.dim() - 1)), one, other)
 
 
 def _longest(vectors: Tensor) -> Tensor:

@@ -42,9 +42,16 @@ class ParametricOptimizer(FieldOptimizer):
     def displacement(self, parameters: Tensor, like: Tensor) -> Tensor:
         """The map that the parameters mean, as a field of the size of ``like``."""
 
-    @torch.enable_grad()
     def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
-        """Carry the parameters from level to level."""
+        """Item by item."""
+        levels = list(pyramid)
+        return torch.cat(
+            [self._item(start, [level.items([i]) for level in levels]) for i, start in enumerate(initial.split(1))]
+        )
+
+    @torch.enable_grad()
+    def _item(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
+        """Carry the parameters of an item from level to level."""
         parameters = None
         for level in pyramid:
             start = resize_field(initial, level.size)
@@ -53,7 +60,7 @@ class ParametricOptimizer(FieldOptimizer):
             losses: list[float] = []
             while len(losses) < level.iterations and not self.converged(losses):
                 warped, seen = level.warped(compose(start, self.displacement(parameters, start)))
-                loss = self.loss(warped, level.fixed, seen)
+                loss = self.losses(warped, level.fixed, seen)[0]
                 (parameters.grad,) = torch.autograd.grad(loss, parameters)
                 if not losses:  # Adam makes full steps of the slightest slope: what isn't seen would drift
                     adam.param_groups[0]["eps"] = max(FLAT * float(parameters.grad.abs().max()), SMALLEST)

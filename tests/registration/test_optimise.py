@@ -77,6 +77,18 @@ def test_items_of_a_batch_do_not_touch_each_other() -> None:
     assert torch.allclose(both[:1], optimizer(*first[:2]), atol=1e-4)
 
 
+@pytest.mark.parametrize("make", [DenseOptimizer, AffineOptimizer])
+def test_each_item_converges_and_is_taken_by_itself(make: type) -> None:
+    """One that stays as it is beside one that moves; one that can't improve beside one that does."""
+    moving, fixed, _ = pair(48, 44)
+    optimizer = make(nn.MSELoss(), iterations=(60, 60), tolerance=0.02)
+    pairs = [(moving, fixed), (moving, moving), (fixed, moving)]
+    alone = [optimizer(*images) for images in pairs]
+    together = optimizer(*(torch.cat(side) for side in zip(*pairs, strict=True)))
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-3)
+    assert not alone[1].any() and alone[0].any()
+
+
 def test_stops_when_nothing_improves() -> None:
     calls = []
 
