@@ -89,6 +89,14 @@ def test_each_item_converges_and_is_taken_by_itself(make: type) -> None:
     assert not alone[1].any() and alone[0].any()
 
 
+def test_a_named_similarity_is_that_of_each_pair_s_dimension() -> None:
+    """``auto`` is SSIM in 2-D and local NCC in 3-D, whatever the optimizer saw before."""
+    optimizer = DenseOptimizer(iterations=(3,))
+    moving, fixed, _ = pair(20, 18, 16)
+    optimizer(*pair(24, 20)[:2])
+    assert torch.equal(optimizer(moving, fixed), DenseOptimizer(iterations=(3,))(moving, fixed))
+
+
 def test_stops_when_nothing_improves() -> None:
     calls = []
 

@@ -195,3 +195,13 @@ def test_what_is_unknown_goes_on_as_the_nearest_known_voxel(size: tuple[int, ...
         assert (candidates == extended[(0, *index)]).any()
     assert extend(image, torch.ones(size, dtype=torch.bool)) is image
     assert extend(image, torch.zeros(size, dtype=torch.bool)) is image
+
+
+def test_half_precision_is_of_values_not_of_positions() -> None:
+    image = torch.zeros(1, 600, 4, dtype=torch.float16)
+    image[:, ::2] = 1
+    onto = Grid((590, 4), np.array([[1.0, 0.0, 4.25], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    found, _ = resample(image, onto, grid=Grid((600, 4), np.eye(3)))
+    expected, _ = resample(image.float(), onto, grid=Grid((600, 4), np.eye(3)))
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), expected, rtol=0, atol=1e-3)
