@@ -7,7 +7,7 @@ from monai.utils import LossReduction
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from fmirnet_monai.spatial.smoothing import along
+from fmirnet_monai.spatial.smoothing import along, windows
 
 from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
@@ -69,11 +69,7 @@ def ssim_map(
 def _smooth(moments: Tensor, window: Tensor) -> Tensor:
     """Weighted sums ``(moments, B, C, *centres)`` of ``(moments, B, C, *spatial)`` under a window that fits."""
     for axis in range(3, moments.dim()):
-        size = moments.shape[axis]
-        begins = torch.arange(size - len(window) + 1, device=window.device)[:, None]
-        places = begins + torch.arange(len(window), device=window.device)
-        matrix = window.new_zeros(len(begins), size).scatter_(1, places, window.expand(len(begins), -1))
-        moments = along(axis, matrix, moments)
+        moments = along(axis, windows(window, moments.shape[axis]), moments)
     return moments
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fmirnet_monai.losses import ssim_map, window_centres
 from fmirnet_monai.losses.masked import as_weights, only_valid
-from fmirnet_monai.spatial.grid import position
+from fmirnet_monai.spatial.grid import precise
 
 WINDOW = 11  # voxels a side, of SSIM
 PART = 2**20  # voxels that are measured at a time: a volume of 512 x 512 x 300 takes gigabytes at once
@@ -64,7 +64,7 @@ class SSIMMetric(MaskedMetric):
         self.data_range = data_range
 
     def _compute_metric(self, y_pred: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-        sums = position(y.device).new_zeros(2, len(y))
+        sums = precise(y.device).new_zeros(2, len(y))
         rows = max(1, PART // y[0, :, 0].numel())
         for begin in range(0, max(1, y.shape[2] - WINDOW + 1), rows):
             part = slice(begin, begin + rows + WINDOW - 1)
@@ -83,7 +83,7 @@ class NCCMetric(MaskedMetric):
         return torch.stack([self._ncc(*case) for case in zip(y_pred, y, masks, strict=True)]).unsqueeze(1)
 
     def _ncc(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        total = position(y.device).new_zeros(3)
+        total = precise(y.device).new_zeros(3)
         for w, a, b in _parts(x, y, mask):
             total += torch.stack([w.sum(), (w * a).sum(), (w * b).sum()])
         mean_a, mean_b = total[1:] / total[0]
@@ -96,7 +96,7 @@ class NCCMetric(MaskedMetric):
 
 def _parts(x: Tensor, y: Tensor, mask: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Weights and values of two images in the best precision, part by part."""
-    best = position(x.device)
+    best = precise(x.device)
     masks = [None] * len(x.flatten().split(PART)) if mask is None else mask.flatten().split(PART)
     for a, b, w in zip(x.flatten().split(PART), y.flatten().split(PART), masks, strict=True):
         if w is None:
@@ -135,7 +135,7 @@ class NMIMetric(MaskedMetric):
     def _nmi(self, a: Tensor, b: Tensor) -> Tensor:
         if a.numel() == 0 or not (a.isfinite().all() and b.isfinite().all()):
             return a.new_full((), torch.nan, dtype=torch.float32)
-        joint = position(a.device).new_zeros(self.bins**2)
+        joint = precise(a.device).new_zeros(self.bins**2)
         ranges = [(image.min().to(joint), image.max().to(joint)) for image in (a, b)]
         for part in zip(a.flatten().split(PART), b.flatten().split(PART), strict=True):
             index = [self._to_bins(values, *limits) for values, limits in zip(part, ranges, strict=True)]

@@ -80,8 +80,8 @@ def register_affine(
         if masks[1] is not None:
             inside = inside & masks[1][0]
         share = float(inside.float().mean())
-        likeness = _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else np.nan
-        return share, -np.inf if np.isnan(likeness) else likeness
+        information = _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else np.nan
+        return share, -np.inf if np.isnan(information) else information
 
     still = Affine.identity(grids[1].dims)
     overlap = grids[1].overlaps(grids[0])
@@ -153,8 +153,7 @@ def _register_in_plane(
     iterations: int,
     masks: tuple[Tensor | None, Tensor | None],
 ) -> Affine:
-    """The same for two volumes of one slice each: a 2-D map in the coordinates of the fixed image's plane,
-    and from that plane straight to the moving image's."""
+    """The same for two volumes of one slice each: a 2-D map in the fixed image's plane, then straight to the other."""
     kept = [[axis for axis, size in enumerate(grid.shape) if size > 1] for grid in grids]
     frame = grids[1].affine[:-1, kept[1]] / grids[1].spacing[kept[1]]  # (3, 2), the plane's axes
     planes = []

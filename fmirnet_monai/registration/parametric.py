@@ -13,8 +13,6 @@ from fmirnet_monai.spatial import compose, identity_grid, integrate, resize_fiel
 from .optimise import FieldOptimizer, Level, Similarity
 
 FLAT = 0.05  # of the steepest slope: where the loss is flatter than this, Adam takes less than half a step
-
-
 SMALLEST = 1e-30  # slope, below which there is none
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
-from fmirnet_monai.spatial.grid import position
+from fmirnet_monai.spatial.grid import precise
 from fmirnet_monai.spatial.roundtrip import Inversion, invert
 
 from .measure import field_metrics, image_metrics, label_metrics, point_metrics
@@ -207,7 +207,7 @@ def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Te
 
 def map_points(through: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points ``(N, D)`` in RAS+ mm through a map."""
-    like = position(through.device)
+    like = precise(through.device)
     placed = torch.from_numpy(np.asarray(points, dtype=np.float64)).to(like)
     return through.to(like.device)(placed)[0].cpu().double().numpy()
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .field import sample_at
-from .grid import Grid, position
+from .grid import Grid, precise
 from .inverse import FieldInverse
 from .jacobian import digital_jacobian_determinants, jacobian_determinant
 from .maps import Map, Mapped
@@ -67,7 +67,7 @@ class DisplacementField(Map):
         """A map as a field on a grid, and where it is known, ``(*grid.shape)``; a field on its own grid is itself."""
         if isinstance(found, cls) and found.grid.matches(grid):
             return found, torch.ones(grid.shape, dtype=torch.bool, device=found.device)
-        found, like = found.to(found.device), position(found.device)  # a chain's parts may lie elsewhere
+        found, like = found.to(found.device), precise(found.device)  # a chain's parts may lie elsewhere
         ddf = torch.empty(grid.dims, *grid.shape, device=like.device)
         inside = torch.empty(grid.shape, dtype=torch.bool, device=like.device)
         for slab in grid.slabs():
@@ -86,7 +86,7 @@ class DisplacementField(Map):
 
     def _world(self, slab: slice) -> Tensor:
         """Displacement in mm of a slab, ``(D, ...)``, in double precision where the device has it."""
-        part = self.ddf[:, slab].to(position(self.ddf.device))
+        part = self.ddf[:, slab].to(precise(self.ddf.device))
         return torch.tensordot(torch.from_numpy(self.grid.affine[:-1, :-1].copy()).to(part), part, 1)
 
     @classmethod

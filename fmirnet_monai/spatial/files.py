@@ -34,9 +34,14 @@ def to_lps(field: DisplacementField) -> NDArray[np.float32]:
 
 def from_lps(stored: NDArray, grid: Grid) -> DisplacementField:
     """The field whose vectors :py:func:`to_lps` gives."""
-    dims = grid.dims
-    vectors = np.moveaxis(stored, range(dims), range(dims - 1, -1, -1))
-    return DisplacementField.from_world_vectors(vectors * np.diag(flip(dims)).astype(vectors.dtype), grid)
+    return _from_lps_vectors(np.moveaxis(stored, range(grid.dims), range(grid.dims - 1, -1, -1)), grid)
+
+
+def _from_lps_vectors(vectors: NDArray, grid: Grid) -> DisplacementField:
+    """From displacement in mm along LPS axes, ``(*grid.shape, D)``; the same in voxels as on the grid in LPS."""
+    lps = grid.affine.copy()
+    lps[:-1] = flip(grid.dims) @ lps[:-1]
+    return DisplacementField(DisplacementField.from_world_vectors(vectors, Grid(grid.shape, lps)).ddf, grid)
 
 
 def to_itk(field: DisplacementField) -> Any:
@@ -167,7 +172,6 @@ def _read_nifti(path: Path) -> DisplacementField:
             raise ValueError(f"it has 2-vectors in a volume of shape {image.shape[:3]}")
         keep = [0, 1, 3]
         vectors, grid = vectors[:, :, 0], Grid(image.shape[:2], grid.affine[np.ix_(keep, keep)])
-    if intent != RAS_VECTORS:
-        vectors = vectors * np.diag(flip(grid.dims)).astype(vectors.dtype)
-    field = DisplacementField.from_world_vectors(vectors, grid)
+    read = DisplacementField.from_world_vectors if intent == RAS_VECTORS else _from_lps_vectors
+    field = read(vectors, grid)
     return _turned(field, (1, 2, 0)) if bytes(header["intent_name"].item()) == TURNED else field

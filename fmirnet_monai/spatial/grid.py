@@ -84,7 +84,7 @@ class Grid:
 
     def indices(self, slab: slice = slice(None), like: Tensor | None = None) -> Tensor:
         """Index of every voxel, or of a slab's, ``(..., D)``, in double precision unless ``like`` says otherwise."""
-        like = position(torch.device("cpu")) if like is None else like
+        like = precise(torch.device("cpu")) if like is None else like
         axes = [torch.arange(n, dtype=like.dtype, device=like.device) for n in self.shape]
         return torch.stack(torch.meshgrid(axes[0][slab], *axes[1:], indexing="ij"), dim=-1)
 
@@ -155,8 +155,8 @@ class Grid:
         return bool(self.contains(other.to_world(sparse.reshape(-1, self.dims))).any())
 
 
-def position(device: torch.device) -> Tensor:
-    """A number of the type that positions are computed in: double precision where the device has it."""
+def precise(device: torch.device) -> Tensor:
+    """A number of the best floating type of a device: double precision, which Apple's GPUs have not."""
     return torch.zeros((), dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
 

@@ -32,7 +32,7 @@ def write_hdf5(parts: Sequence[Affine | DisplacementField], path: str | Path) ->
     """
     dims = parts[0].dims
     composite = len(parts) > 1 or isinstance(parts[0], DisplacementField)
-    with h5py.File(path, "w", libver=("earliest", "v108")) as file:
+    with h5py.File(path, "w") as file:
         group = file.create_group(GROUP)
         if composite:
             _add(group, COMPOSITE, dims)

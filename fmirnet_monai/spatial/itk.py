@@ -25,8 +25,8 @@ from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
 from .maps import Affine, Map, Mapped, chain
 
-TRANSFORMS = (".h5", ".hdf5", ".tfm", ".txt", ".mat", ".xfm")
 HDF5 = (".h5", ".hdf5")
+TRANSFORMS = (*HDF5, ".tfm", ".txt", ".mat", ".xfm")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
 
 

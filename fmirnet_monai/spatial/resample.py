@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from .field import sample_at
-from .grid import Grid, position
+from .grid import Grid, precise
 from .maps import Affine, Map
 from .smoothing import smooth
 
@@ -56,7 +56,7 @@ def resample(
     if not source.dims == onto.dims == through.dims:
         raise ValueError(f"image, map and grid have {source.dims}, {through.dims} and {onto.dims} axes.")
     values = image.as_subclass(Tensor)
-    like = position(values.device)
+    like = precise(values.device)
     through = through.to(values.device)
     if mode == "nearest":
         fill = fill or 0
@@ -65,9 +65,8 @@ def resample(
         if antialias:
             values = _smoothed(values, source, onto, through)
         else:
-            values = values.to(
-                torch.promote_types(values.dtype, torch.float32) if image.is_floating_point() else like.dtype
-            )
+            least = torch.float32 if image.is_floating_point() else like.dtype
+            values = values.to(torch.promote_types(values.dtype, least))
     result = torch.empty(len(values), *onto.shape, dtype=values.dtype, device=values.device)
     inside = torch.empty(onto.shape, dtype=torch.bool, device=values.device)
     for slab in onto.slabs():

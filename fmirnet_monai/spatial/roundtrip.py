@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .displacement import DisplacementField
-from .grid import Grid, position
+from .grid import Grid, precise
 from .maps import Map
 
 
@@ -43,7 +43,7 @@ def invert(found: Map, grid: Grid, device: torch.device | None = None) -> Invers
     """
     device = device or torch.device("cpu")
     there, back = found.to(device), found.inverse().to(device)
-    like = position(device)
+    like = precise(device)
     ddf = torch.empty(grid.dims, *grid.shape, device=device)
     inside = torch.empty(grid.shape, dtype=torch.bool, device=device)
     worst = torch.full((), torch.nan).to(like)

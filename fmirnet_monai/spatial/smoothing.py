@@ -20,6 +20,19 @@ def along(axis: int, matrix: Tensor, tensor: Tensor) -> Tensor:
     return (matrix @ tensor.reshape(before.numel(), -1, after.numel())).reshape(*before, -1, *after)
 
 
+def windows(kernel: Tensor, size: int, beyond: int = 0) -> Tensor:
+    """The matrix of weighted sums under a kernel ``(K)`` at each place, ``(size + 2 * beyond - K + 1, size)``.
+
+    Args:
+        kernel: weights.
+        size: elements of the axis.
+        beyond: by so many a place may lie outside, where the border's value holds.
+    """
+    begins = torch.arange(-beyond, size + beyond - len(kernel) + 1, device=kernel.device)
+    places = (begins[:, None] + torch.arange(len(kernel), device=kernel.device)).clamp(0, size - 1)
+    return torch.einsum("k,rks->rs", kernel, torch.eye(size).to(kernel)[places])
+
+
 def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
     """Gaussian filter of ``(B, C, *spatial)``, border values repeated.
 
@@ -33,10 +46,7 @@ def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
         size = tensor.shape[axis]
         if width > 0 and size > 1:
             kernel = _gaussian(width)
-            reach = len(kernel) // 2
-            sources = (torch.arange(size)[:, None] + torch.arange(-reach, reach + 1)).clamp(0, size - 1)
-            matrix = kernel.new_zeros(size, size).scatter_add_(1, sources, kernel.expand(size, -1))
-            tensor = along(axis, matrix.to(tensor), tensor)
+            tensor = along(axis, windows(kernel, size, len(kernel) // 2).to(tensor), tensor)
     return tensor
 
 
