@@ -413,7 +413,7 @@ def register(
         intensity: auto, bundle (its own window), percentiles (of each image), or a window such as -125,275.
         similarity: that the field is optimised or refined by: auto (mean squares and a local similarity), mse, lncc,
             ssim, or for images of different modalities, such as CT and MR, mi (mutual information) or mind (MIND-SSC).
-        optimizer: of direct optimisation: dense, control_grid (a smooth velocity field of few parameters), or affine.
+        optimizer: of direct optimisation: dense, or affine.
         fill: value of warped.nii.gz beyond the moving image; by default the moving image's smallest.
         antialias: smooth the moving image before warping where the fixed image is coarser; ITK and ANTs then give
             another image from the same transform. What is registered always is.

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+
+from fmirnet_monai.spatial.smoothing import along
 
 from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
 
-class _BoxSum(torch.autograd.Function):
-    """Sum over a window of odd width around each voxel, over what of it lies inside the image.
+def _box_sums(images: Tensor, width: int) -> Tensor:
+    """Sums over a window of odd width around each voxel, over what of it lies inside the image.
 
-    Axis by axis and in place; nothing is kept for the gradient, whose map is the same sum. Running sums would lose the
-    precision that differences of moments need, and convolutions have less than single precision on some devices.
+    Running sums would lose the precision that differences of moments need, and convolutions have less than single
+    precision on some devices.
     """
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, width: int) -> Tensor:
-        ctx.width = width
-        for axis in range(2, image.dim()):
-            size = image.shape[axis]
-            summed = image.clone()
-            for offset in range(1, min(width // 2, size - 1) + 1):
-                rest = size - offset
-                summed.narrow(axis, offset, rest).add_(image.narrow(axis, 0, rest))
-                summed.narrow(axis, 0, rest).add_(image.narrow(axis, offset, rest))
-            image = summed
-        return image
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _BoxSum.apply(gradients[0], ctx.width), None
+    for axis in range(2, images.dim()):
+        places = torch.arange(images.shape[axis], device=images.device)
+        images = along(axis, ((places[:, None] - places).abs() <= width // 2).to(images), images)
+    return images
 
 
 def local_ncc_map(
@@ -70,21 +57,20 @@ def local_ncc_map(
     precision = torch.promote_types(x.dtype, torch.float32)
     x, y = x.to(precision), y.to(precision)
 
-    def box(image: Tensor) -> Tensor:
-        return _BoxSum.apply(image, kernel_size)
-
     if mask is None:
         x, y = x - _mean(x), y - _mean(y)
-        weighted_x, weighted_y, count = x, y, box(x.new_ones(1, 1, *x.shape[2:]))
+        weighted_x, weighted_y, weights = x, y, x.new_ones(1, 1, *x.shape[2:])
     else:
         weights = as_weights(mask, x)
         x, y = (only_valid(image - _mean(only_valid(image, weights), weights), weights) for image in (x, y))
-        weighted_x, weighted_y, count = weights * x, weights * y, box(weights).clamp(min=SMALLEST)
-    sum_x, sum_y = box(weighted_x), box(weighted_y)
+        weighted_x, weighted_y = weights * x, weights * y
+    count = _box_sums(weights, kernel_size).clamp(min=SMALLEST)
+    moments = torch.cat([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y], dim=1)
+    sum_x, sum_y, sum_xx, sum_yy, sum_xy = _box_sums(moments, kernel_size).chunk(5, dim=1)
     mean_x, mean_y = sum_x / count, sum_y / count
-    covariance = box(weighted_x * y) - mean_x * sum_y
-    variance_x = _variance(box(weighted_x * x), mean_x * sum_x, smooth_dr)
-    variance_y = _variance(box(weighted_y * y), mean_y * sum_y, smooth_dr)
+    covariance = sum_xy - mean_x * sum_y
+    variance_x = _variance(sum_xx, mean_x * sum_x, smooth_dr)
+    variance_y = _variance(sum_yy, mean_y * sum_y, smooth_dr)
     return (covariance.square() + smooth_nr) / (variance_x * variance_y)
 
 

@@ -17,8 +17,9 @@ Builder = Callable[[int], nn.Module]
 
 
 def _auto(spatial_dims: int) -> RegistrationLoss:
-    local = SSIMLoss() if spatial_dims == 2 else LocalNCCLoss(kernel_size=5)
-    return RegistrationLoss({"mse": MSELoss(), "local": local}, weights={"local": 0.1})
+    if spatial_dims == 2:
+        return RegistrationLoss({"mse": MSELoss(), "local": SSIMLoss()}, weights={"local": 0.1})
+    return RegistrationLoss({"local": LocalNCCLoss(kernel_size=5)})
 
 
 # for images of different modalities
@@ -30,7 +31,7 @@ MULTIMODAL: dict[str, Builder] = {
 # called with the number of spatial dimensions, 2 or 3, each gives a loss ``(prediction, target, mask=None)`` of two
 # images ``(B, C, *spatial)``, except for "auto": a registration loss, whose ``dissimilarity`` is called so
 SIMILARITIES: dict[str, Builder] = {
-    "auto": _auto,  # mean squares and a local similarity, SSIM in 2-D and local NCC in 3-D
+    "auto": _auto,  # mean squares and SSIM in 2-D, local NCC in 3-D: what won on validation pairs
     "mse": lambda spatial_dims: MSELoss(),
     "ssim": lambda spatial_dims: SSIMLoss(),
     "lncc": lambda spatial_dims: LocalNCCLoss(kernel_size=9),

@@ -1,22 +1,24 @@
 """Two images of any size and geometry in, a transform and the warped image out."""
 
+from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
 from .method import Method, register
 from .optimise import DenseOptimizer
-from .parametric import AffineOptimizer, ControlGridOptimizer
 from .propagation import Annotation, Blend, Propagation, propagate
-from .registrar import OPTIMIZERS, Registrar
+from .registrar import OPTIMIZERS, STARTS, Registrar
 from .relabelling import relabel
 from .result import Registration
+from .search import DiscreteSearch
 from .transform import Registerd
 
 __all__ = [
     "OPTIMIZERS",
+    "STARTS",
     "AffineOptimizer",
     "Annotation",
     "Blend",
-    "ControlGridOptimizer",
     "DenseOptimizer",
+    "DiscreteSearch",
     "Method",
     "PairRegistrar",
     "Propagation",

@@ -89,7 +89,8 @@ class Method:
             options["affine"] = self.affine
         settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
-            optimizer = default_optimizer(dims, self.similarity, self.optimizer)
+            aligned = self.affine not in ("auto", "off")
+            optimizer = default_optimizer(dims, self.similarity, self.optimizer, aligned=aligned)
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
         if self.optimizer != "dense":
             raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")

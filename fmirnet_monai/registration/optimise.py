@@ -10,70 +10,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from fmirnet_monai.losses import SIMILARITIES, RegistrationLoss, compare
-from fmirnet_monai.spatial import compose, identity_grid, resize, resize_field, smooth, warp
+from fmirnet_monai.spatial import compose, resize_field, smooth, warp
+
+from .level import LOST, Level, binary, resized
 
 Similarity = Callable[..., Tensor]
-LOST = 0.3  # share of what is seen at the start that a field may lead out of view
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """A level of the pyramid: images ``(B, C, *spatial)``, where they are valid, and what to do there.
-
-    Attributes:
-        moving: image to warp.
-        fixed: image to fit.
-        moving_mask: ``(B, 1, *spatial)`` of 0 and 1, None where it is valid everywhere.
-        fixed_mask: the same of the fixed image.
-        iterations: at most so many.
-        scale: the finest voxel side over that of each axis, at most 1, ``(1, D, 1, …)``.
-    """
-
-    moving: Tensor
-    fixed: Tensor
-    moving_mask: Tensor | None
-    fixed_mask: Tensor | None
-    iterations: int
-    scale: Tensor
-
-    @property
-    def size(self) -> torch.Size:
-        """Voxels along each axis."""
-        return self.moving.shape[2:]
-
-    @torch.no_grad()
-    def seen(self, ddf: Tensor) -> Tensor:
-        """Where a field leads from a valid voxel of the fixed image to one of the moving, bool ``(B, 1, *spatial)``."""
-        places = identity_grid(ddf) + ddf
-        limit = torch.tensor(self.size).to(places).reshape(1, -1, *[1] * len(self.size)) - 0.5
-        seen = ((places >= -0.5) & (places <= limit)).all(1, keepdim=True)
-        if self.moving_mask is not None:
-            seen = seen & (warp(self.moving_mask, ddf) > 0.999)
-        return seen if self.fixed_mask is None else seen & (self.fixed_mask > 0)
-
-    def keeps_view(self, before: Tensor, after: Tensor) -> Tensor:
-        """Whether each item's field sees most of what another saw, bool ``(B)``."""
-        return self.seen(after).flatten(1).sum(1) >= (1 - LOST) * self.seen(before).flatten(1).sum(1)
-
-    def items(self, chosen: Sequence[int]) -> Level:
-        """The level of some items of the batch."""
-        if len(chosen) == len(self.moving):
-            return self
-        masks = [None if mask is None else mask[chosen] for mask in (self.moving_mask, self.fixed_mask)]
-        return replace(
-            self, moving=self.moving[chosen], fixed=self.fixed[chosen], moving_mask=masks[0], fixed_mask=masks[1]
-        )
-
-    def warped(self, ddf: Tensor) -> tuple[Tensor, Tensor]:
-        """The moving image through a field, and where it is valid."""
-        return warp(self.moving, ddf), self.seen(ddf)
+Start = Callable[..., Tensor]
+LOST_BY_START = 0.6  # of what the initial field sees: where headers are wrong, what is right may see less
 
 
 class FieldOptimizer(ABC):
@@ -81,7 +30,7 @@ class FieldOptimizer(ABC):
 
     Pushing what fits badly out of view would lower it. What is seen is therefore a constant to the gradient; a field is
     judged where both it and the one it started from see; and one that loses more than 30 % of what was seen is not
-    taken.
+    taken, nor a start that sees less than 40 % of what the initial field sees.
 
     Args:
         similarity: name in :py:data:`fmirnet_monai.losses.SIMILARITIES`, or a loss of two images ``(B, C, *spatial)``,
@@ -97,6 +46,7 @@ class FieldOptimizer(ABC):
     """
 
     window = 10
+    starts: tuple[Start, ...] = ()
     smallest = 16  # voxels of the coarsest level along an axis that is not shorter itself
 
     def __init__(self, similarity: str | Similarity, iterations: Sequence[int], tolerance: float = 1e-3) -> None:
@@ -134,18 +84,23 @@ class FieldOptimizer(ABC):
             raise ValueError(f"moving and fixed must have one shape, got {list(moving.shape)} and {list(fixed.shape)}.")
         size = moving.shape[2:]
         start = moving.new_zeros(moving.shape[0], len(size), *size) if initial is None else initial
-        masks = [_binary(mask) for mask in (moving_mask, fixed_mask)]
+        masks = [binary(mask) for mask in (moving_mask, fixed_mask)]
         levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size))
-        ddf = self.optimise(start, levels)
+        found = [begin(moving, fixed, moving_mask=masks[0], fixed_mask=masks[1]) for begin in self.starts]
+        ddf = self.optimise([start, *found], levels)
         finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()))
         return _where(self.better(finest, start, ddf), ddf, start)
 
     @torch.no_grad()
-    def better(self, level: Level, before: Tensor, after: Tensor) -> Tensor:
-        """Whether each item's field fits better than another where both see, without losing much of the view."""
+    def better(self, level: Level, before: Tensor, after: Tensor, margin: float = 0.0) -> Tensor:
+        """Whether each item's field fits better than another where both see, without losing much of the view.
+
+        Better means that the dissimilarity is lower by more than ``margin`` of its size.
+        """
         both = level.seen(before) & level.seen(after)
         losses = [self.losses(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
-        return level.keeps_view(before, after) & (losses[1] < losses[0])
+        lost = LOST_BY_START if self.starts else LOST
+        return level.keeps_view(before, after, lost) & (losses[1] < losses[0] - margin * losses[0].abs())
 
     def losses(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
         """The dissimilarity of each item over what is seen, ``(B)``."""
@@ -155,8 +110,8 @@ class FieldOptimizer(ABC):
         return torch.stack([compare(measure, a, b, None if bool(c.all()) else c) for a, b, c in items])
 
     @abstractmethod
-    def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
-        """Improve the field level by level, see :py:meth:`pyramid`."""
+    def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
+        """Improve the first start, or the most promising one, level by level, see :py:meth:`pyramid`."""
 
     def pyramid(
         self,
@@ -173,7 +128,7 @@ class FieldOptimizer(ABC):
             if iterations > 0:
                 voxel = torch.tensor([s * n / m for s, n, m in zip(spacing, moving.shape[2:], size, strict=True)])
                 scale = (voxel.min() / voxel).to(moving).reshape(1, -1, *[1] * len(size))
-                sides = _resized(moving, moving_mask, size), _resized(fixed, fixed_mask, size)
+                sides = resized(moving, moving_mask, size), resized(fixed, fixed_mask, size)
                 yield Level(sides[0][0], sides[1][0], sides[0][1], sides[1][1], iterations, scale)
 
     def converged(self, losses: Sequence[float]) -> bool:
@@ -187,20 +142,6 @@ class FieldOptimizer(ABC):
 @lru_cache
 def _named(similarity: str, dims: int) -> Similarity:
     return SIMILARITIES[similarity](dims)
-
-
-def _binary(mask: Tensor | None) -> Tensor | None:
-    """0 and 1, or None where it is valid everywhere."""
-    return None if mask is None or bool((mask > 0).all()) else (mask > 0).float()
-
-
-def _resized(image: Tensor, mask: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-    """Image and mask of another size; of an image's voxels only the valid ones are averaged."""
-    if mask is None or tuple(image.shape[2:]) == tuple(size):
-        return resize(image, size), mask
-    share = resize(mask, size)
-    valid = resize(image * mask, size) / share.clamp(min=1e-6)
-    return torch.where(share > 1e-3, valid, resize(image, size)), (share > 0.5).float()
 
 
 class DenseOptimizer(FieldOptimizer):
@@ -222,6 +163,11 @@ class DenseOptimizer(FieldOptimizer):
         step: length of the longest update in voxels of the level, below 1.
         update_sigma: standard deviation in voxels of the Gaussian that smooths each update.
         field_sigma: the same for the field itself; more makes it smoother and less exact.
+        starts: fields to start from beside the initial one, each as a function
+            ``start(moving, fixed, moving_mask=None, fixed_mask=None) -> ddf`` such as :py:class:`DiscreteSearch` or
+            :py:class:`AffineOptimizer`. Each is brought down on the coarsest level; the one that then fits best is
+            followed, item by item.
+        margin: by how much of the dissimilarity a start must fit better than the ones before it to be followed.
         tolerance: see :py:class:`FieldOptimizer`.
     """
 
@@ -235,6 +181,8 @@ class DenseOptimizer(FieldOptimizer):
         update_sigma: float = 2.0,
         field_sigma: float = 0.35,
         tolerance: float = 1e-3,
+        starts: Sequence[Start] = (),
+        margin: float = 0.0,
     ) -> None:
         super().__init__(similarity, iterations, tolerance)
         if not 0 < step < 1:
@@ -242,19 +190,22 @@ class DenseOptimizer(FieldOptimizer):
         self.step = step
         self.update_sigma = update_sigma
         self.field_sigma = field_sigma
+        self.starts = tuple(starts)
+        self.margin = margin
 
     @torch.no_grad()
-    def optimise(self, initial: Tensor, pyramid: Iterable[Level]) -> Tensor:
-        """Bring the field to each level and descend there."""
-        ddf = initial
+    def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
+        """Bring the fields to each level and descend there; after the first level only with the best."""
+        size, fields = starts[0].shape[2:], list(starts)
         for level in pyramid:
-            start = resize_field(ddf, level.size)
-            found = self._descend(level, start)
-            ddf = _where(level.keeps_view(start, found), found, start)
-        return resize_field(ddf, initial.shape[2:])
+            best, *others = (self._descend(level, resize_field(ddf, level.size)) for ddf in fields)
+            for other in others:
+                best = _where(self.better(level, best, other, self.margin), other, best)
+            fields = [best]
+        return resize_field(fields[0], size)
 
     def _descend(self, level: Level, start: Tensor) -> Tensor:
-        """Descend with each item until it has converged."""
+        """Descend with each item until it has converged; one that then sees too little stays where it was."""
         ddf = start.clone()
         history: list[list[float]] = [[] for _ in ddf]
         while going := [
@@ -265,7 +216,7 @@ class DenseOptimizer(FieldOptimizer):
                 history[item].append(loss)
             length = _longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
             ddf[going] = smooth(compose(ddf[going], -self.step / length * force), self.field_sigma)
-        return ddf
+        return _where(level.keeps_view(start, ddf), ddf, start)
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
         """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, and its values."""
@@ -286,4 +237,5 @@ def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
 def _longest(vectors: Tensor) -> Tensor:
     """Length of the longest vector of each item ``(B, D, *spatial)``, shaped to divide it."""
-    return vectors.norm(dim=1, keepdim=True).amax(dim=tuple(range(2, vectors.dim())), keepdim=True)
+    squares = vectors.square().sum(dim=1, keepdim=True)  # a norm over a short axis takes ten times as long
+    return squares.amax(dim=tuple(range(2, vectors.dim())), keepdim=True).sqrt()

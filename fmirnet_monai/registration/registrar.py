@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,39 +15,59 @@ from tqdm import tqdm
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
 from fmirnet_monai.spatial import DisplacementField, Grid
 
+from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
-from .optimise import DenseOptimizer, FieldOptimizer
-from .parametric import AffineOptimizer, ControlGridOptimizer
+from .optimise import DenseOptimizer, FieldOptimizer, Start
 from .result import timed
+from .search import DiscreteSearch
 
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
-OPTIMIZERS: dict[str, type[FieldOptimizer]] = {
-    "dense": DenseOptimizer,
-    "control_grid": ControlGridOptimizer,
-    "affine": AffineOptimizer,
+OPTIMIZERS: dict[str, type[FieldOptimizer]] = {"dense": DenseOptimizer, "affine": AffineOptimizer}
+# where descent starts beside the identity; coarse levels suffice for an affine map
+STARTS: dict[str, Callable[[str], Start]] = {
+    "search": lambda similarity: DiscreteSearch(),
+    "affine": lambda similarity: AffineOptimizer(similarity, (100, 50, 0)),
+}
+CHOSEN: dict[int, dict[str, Any]] = {
+    2: {"iterations": (40, 40), "step": 0.25, "update_sigma": 3.0, "margin": 0.2},
+    3: {"field_sigma": 0.7},
 }
 
 
 def default_optimizer(
-    spatial_dims: int, similarity: str = "auto", optimizer: str = "dense", **options: Any
+    spatial_dims: int,
+    similarity: str = "auto",
+    optimizer: str = "dense",
+    starts: Sequence[str] | None = None,
+    aligned: bool = False,
+    **options: Any,
 ) -> FieldOptimizer:
     """Optimisation of a similarity without a network.
 
-    In 2-D the dense one has the step and smoothing that tuning found on CT slices (``docs/results/ct_tuning.md``).
+    What the dense one does where nothing else is asked for was chosen on validation pairs
+    (``docs/results/validation.md``): in 2-D two levels and small steps, in 3-D three levels and several starts.
 
     Args:
         spatial_dims: 2 or 3.
         similarity: name in :py:data:`fmirnet_monai.losses.SIMILARITIES`.
         optimizer: name in :py:data:`OPTIMIZERS`.
+        starts: names in :py:data:`STARTS`, of the dense one, beside the identity; by default the search, and in
+            3-D the affine start too.
+        aligned: whether an affine stage goes before it; then an affine start is none.
         options: of the optimizer, in place of its defaults.
 
     Raises:
-        ValueError: for another name.
+        ValueError: for a name that isn't there.
     """
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}.")
-    if spatial_dims == 2 and optimizer == "dense":
-        options = {"step": 0.25, "update_sigma": 3.0, **options}
+    if optimizer == "dense":
+        if starts is None:
+            starts = ("search",) if spatial_dims == 2 or aligned else tuple(STARTS)
+        if unknown := [name for name in starts if name not in STARTS]:
+            raise ValueError(f"starts must be of {', '.join(STARTS)}, got {unknown[0]!r}.")
+        options["starts"] = [STARTS[name](similarity) for name in starts]
+        options = {**CHOSEN[spatial_dims], **options}
     return OPTIMIZERS[optimizer](similarity, **options)
 
 
@@ -82,7 +102,7 @@ class Registrar(PairRegistrar):
         if self.spatial_size < 16:
             raise ValueError(f"spatial_size must be at least 16 voxels, got {self.spatial_size}.")
         if self.network is None and self.optimizer is None:
-            self.optimizer = default_optimizer(self.spatial_dims)
+            self.optimizer = default_optimizer(self.spatial_dims, aligned=self.affine != "off")
         if self.network is not None:
             self.network = self.network.to(self.device).eval()
 

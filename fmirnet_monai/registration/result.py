@@ -198,11 +198,16 @@ def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Te
     """An image ``(1, *spatial)`` in [0, 1], scaled by what stands in the region alone; 0 elsewhere."""
     plain = values.as_subclass(Tensor)
     if region.all():
-        return torch.as_tensor(intensity(plain))
+        return _plain(intensity(plain))
     scaled = torch.zeros(plain.shape, device=plain.device)
     if region.any():  # selected as a list, for indices by axis take six times the image's memory
-        scaled.masked_scatter_(region, torch.as_tensor(intensity(plain.masked_select(region)[None])))
+        scaled.masked_scatter_(region, _plain(intensity(plain.masked_select(region)[None])))
     return scaled
+
+
+def _plain(values: Any) -> Tensor:
+    # a MetaTensor, which MONAI's intensity transforms return, takes three times as long for small operations
+    return torch.as_tensor(values).as_subclass(Tensor)
 
 
 def map_points(through: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ class DiscreteSearch:
         ValueError: when one is not at least 1.
     """
 
-    def __init__(self, side: int = 20, reach: int = 5) -> None:
+    def __init__(self, side: int = 16, reach: int = 4) -> None:
         if side < 1 or reach < 1:
             raise ValueError(f"side and reach must be at least 1 voxel, got {side} and {reach}.")
         self.side = side
@@ -44,7 +44,7 @@ class DiscreteSearch:
 
     @torch.no_grad()
     def __call__(
-        self, moving: Tensor, fixed: Tensor, moving_mask: Tensor | None = None, fixed_mask: Tensor | None = None
+        self, moving: Tensor, fixed: Tensor, *, moving_mask: Tensor | None = None, fixed_mask: Tensor | None = None
     ) -> Tensor:
         """Search for a batch.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -45,9 +46,14 @@ def smooth(tensor: Tensor, sigma: float | Sequence[float]) -> Tensor:
     for axis, width in enumerate(sigmas, start=2):
         size = tensor.shape[axis]
         if width > 0 and size > 1:
-            kernel = _gaussian(width)
-            tensor = along(axis, windows(kernel, size, len(kernel) // 2).to(tensor), tensor)
+            tensor = along(axis, _gaussian_matrix(width, size).to(tensor), tensor)
     return tensor
+
+
+@lru_cache(maxsize=64)
+def _gaussian_matrix(sigma: float, size: int) -> Tensor:
+    kernel = _gaussian(sigma)
+    return windows(kernel, size, len(kernel) // 2).float()
 
 
 def _gaussian(sigma: float) -> Tensor:

@@ -166,7 +166,7 @@ class MethodSpec(Row):
             if self.name in CLASSICAL:
                 return CLASSICAL[self.name](**common, **_tuples(self.settings))
             if self.name == OPTIMISE:
-                optimizer = default_optimizer(dims, **_tuples(self.settings))
+                optimizer = default_optimizer(dims, aligned=affine != "off", **_tuples(self.settings))
                 device = torch.device(context.device)
                 return Registrar(None, optimizer, spatial_dims=dims, device=device, **common)
         except TypeError as error:
