@@ -403,8 +403,8 @@ def register(
         datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
-        bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_chaos for 2-D pairs and
-            volumes of less than 16 slices, direct optimisation for other volumes.
+        bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_chaos for CT in
+            Hounsfield units in 2-D or in less than 16 slices, direct optimisation for everything else.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).
         refine: steps of refinement of a bundle's field, 0 for none.
@@ -452,6 +452,8 @@ def register(
     }
     result = workflow.register_files({k: v for k, v in files.items() if v is not None}, output_dir, method, outputs)
     print(f"method: {result.settings['method']}, {result.settings['intensity']}")
+    if "weights" in result.settings:
+        _note(f"weights: {result.settings['weights']}; the field was optimised directly.")
     if metrics:
         _print_values(result.metrics)
     if inverse:

@@ -2,14 +2,18 @@
 
 from .ants import SynRegistrar, TimeVaryingRegistrar
 from .base import ClassicalRegistrar
+from .convexadam import ConvexAdamRegistrar
 from .demons import DemonsRegistrar
 from .elastix import ElastixRegistrar
+from .greedy import GreedyRegistrar
 from .identity import IdentityRegistrar
 
 __all__ = [
     "ClassicalRegistrar",
+    "ConvexAdamRegistrar",
     "DemonsRegistrar",
     "ElastixRegistrar",
+    "GreedyRegistrar",
     "IdentityRegistrar",
     "SynRegistrar",
     "TimeVaryingRegistrar",

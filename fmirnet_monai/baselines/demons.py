@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import itk
 from torch import Tensor
 
-from fmirnet_monai.registration.affine import image_to_itk
 from fmirnet_monai.spatial import Grid, smooth
 from fmirnet_monai.spatial.files import from_itk
 
 from .base import ClassicalRegistrar, Masks, require, require_iterations, shrink_factors
+from .itk_images import image_to_itk
 
 FILTERS = {
     "plain": "DemonsRegistrationFilter",

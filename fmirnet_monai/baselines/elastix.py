@@ -9,11 +9,11 @@ import itk
 import numpy as np
 from torch import Tensor
 
-from fmirnet_monai.registration.affine import image_to_itk, mask_to_itk, set_masks
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.spatial.itk import from_itk_transform
 
 from .base import ClassicalRegistrar, Masks, require, shrink_factors
+from .itk_images import image_to_itk, mask_to_itk
 
 METRICS = ("AdvancedMeanSquares", "AdvancedNormalizedCorrelation", "AdvancedMattesMutualInformation")
 
@@ -73,7 +73,9 @@ class ElastixRegistrar(ClassicalRegistrar):
         parameters = itk.ParameterObject.New()
         parameters.AddParameterMap(self._parameters(grid))
         method.SetParameterObject(parameters)
-        set_masks(method, *(None if mask is None else mask_to_itk(mask, grid) for mask in masks))
+        for mask, give in zip(masks, (method.SetMovingMask, method.SetFixedMask), strict=True):
+            if mask is not None:
+                give(mask_to_itk(mask, grid))
         method.SetLogToConsole(False)
         method.SetLogToFile(False)
         method.SetNumberOfThreads(1)  # the order in which samples are added up decides the last digits

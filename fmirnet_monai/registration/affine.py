@@ -1,11 +1,10 @@
-"""The affine stage, by elastix."""
+"""The affine stage."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import itk
 import numpy as np
 import torch
 from monai.data import MetaTensor
@@ -14,12 +13,9 @@ from torch import Tensor
 
 from fmirnet_monai.metrics import NMIMetric
 from fmirnet_monai.spatial import Affine, Grid, resample
-from fmirnet_monai.spatial.geometry import set_geometry
-from fmirnet_monai.spatial.itk import from_itk_transform
-from fmirnet_monai.utils import reason, warn
+from fmirnet_monai.utils import warn
 
-LARGEST = 128  # voxels along the longest axis
-STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
+from .affine_descent import SIDES, STAGES, Descent, Side
 
 
 def register_affine(
@@ -28,15 +24,15 @@ def register_affine(
     kind: str = "affine",
     moving_grid: Grid | None = None,
     fixed_grid: Grid | None = None,
-    iterations: int = 100,
+    iterations: int = 60,
     moving_mask: Tensor | None = None,
     fixed_mask: Tensor | None = None,
 ) -> Affine:
     """Align two images in world space by mutual information (Mattes), coarse to fine.
 
-    Both starts are tried, from the positions in the headers and from the two images' centres together. Of those that
-    see at least half of what any of them sees, the one with the most mutual information of what it sees wins; the
-    unregistered pair is one of them, and where it wins there is a warning.
+    Both starts are tried on the coarsest level, from the positions in the headers and from the two images' centres
+    together. Of those that see at least half of what any of them sees, the one with the most mutual information of what
+    it sees is followed. In the end it has to beat the unregistered pair; where it doesn't there is a warning.
 
     Args:
         moving: ``(1, *spatial)``, any grid.
@@ -52,97 +48,58 @@ def register_affine(
         the map from the fixed image's space to the moving image's.
 
     Raises:
-        ImportError: when itk-elastix is not installed.
-        ValueError: for another ``kind``, a single slice against a volume or another plane, or when elastix fails.
+        ValueError: for another ``kind``, a single slice against a volume or another plane, or when nothing is found.
     """
     if kind not in STAGES:
         raise ValueError(f"affine must be one of {tuple(STAGES)}, got {kind!r}.")
-    if not hasattr(itk, "ElastixRegistrationMethod"):
-        raise ImportError("the affine stage needs elastix: pip install itk-elastix, or turn it off.")
     grids = moving_grid or Grid.of(moving), fixed_grid or Grid.of(fixed)
     if any(min(grid.shape) < 2 for grid in grids):
         return _register_in_plane(moving, fixed, kind, grids, iterations, (moving_mask, fixed_mask))
-    images, masks = [], []
+    sides = []
     for image, grid, mask in zip((moving, fixed), grids, (moving_mask, fixed_mask), strict=True):
-        # finer images cost minutes and change nothing
-        coarse = grid.with_longest_side(LARGEST) if max(grid.shape) > LARGEST else grid
         plain = convert_to_tensor(image, dtype=torch.float32, device="cpu", track_meta=False)
-        values = resample(plain, coarse, grid=grid, antialias=True)[0] if coarse is not grid else plain
-        images.append((values, coarse))
-        masks.append(None if mask is None else resample(mask.cpu(), coarse, mode="nearest")[0] > 0)
+        valid = None if mask is None else resample(mask.cpu(), grid, mode="nearest")[0] > 0
+        coarse = Side(plain, valid, grid).resized(SIDES[-1])
+        sides.append(replace(coarse, image=_scaled(coarse.image)))
 
     def likeness(found: Affine) -> tuple[float, float]:
         """Share of the fixed image that is seen, and mutual information of what is seen."""
-        warped, inside = resample(images[0][0], images[1][1], found, grid=images[0][1])
-        if masks[0] is not None:
-            seen = resample(masks[0], images[1][1], found, grid=images[0][1], mode="nearest")[0][0]
-            inside = inside & seen
-        if masks[1] is not None:
-            inside = inside & masks[1][0]
+        first, second = sides
+        warped, inside = resample(first.image, second.grid, found, grid=first.grid)
+        if first.valid is not None:
+            inside = inside & resample(first.valid, second.grid, found, grid=first.grid, mode="nearest")[0][0]
+        if second.valid is not None:
+            inside = inside & second.valid[0]
         share = float(inside.float().mean())
-        information = _mutual_information(warped[:, inside], images[1][0][:, inside]) if share else np.nan
+        information = _mutual_information(warped[:, inside], second.image[:, inside]) if share else np.nan
         return share, -np.inf if np.isnan(information) else information
 
-    still = Affine.identity(grids[1].dims)
     overlap = grids[1].overlaps(grids[0])
-    found, reasons = [], []
+    begun: list[Descent] = []
     for from_headers in (True, False) if overlap else (False,):
+        descent = Descent(sides[0], sides[1], from_headers)
         try:
-            found.append(_run_elastix(images, masks, kind, iterations, from_headers))
-        except RuntimeError as error:
-            reasons.append(reason(error))
-    if not found:
-        raise ValueError(f"affine: elastix found no {kind} alignment ({reasons[0]}); try affine off.")
-    measured = [(candidate, *likeness(candidate)) for candidate in (*found, *([still] if overlap else []))]
-    most = max(share for _, share, _ in measured)
-    best = max((entry for entry in measured if entry[1] >= most / 2), key=lambda entry: entry[2])[0]
-    if best is still:
-        warn(f"affine: the {kind} stage made the images less alike and is left out.")
-    return best
-
-
-def _run_elastix(
-    images: Sequence[tuple[Tensor, Grid]],
-    masks: Sequence[Tensor | None],
-    kind: str,
-    iterations: int,
-    from_headers: bool,
-) -> Affine:
-    """The stages of ``kind`` one after another, started where the headers say or with the two centres together."""
-    (moving, moving_grid), (fixed, fixed_grid) = images
-    parameters = itk.ParameterObject.New()
-    levels = int(np.clip(np.log2(min(max(grid.shape) for _, grid in images) / 16), 1, 4))
+            descent.run(STAGES[kind][0], 0, iterations)
+            begun.append(descent)
+        except ValueError:
+            if not begun and not from_headers:
+                raise
+    chosen = begun[_best([descent.map for descent in begun], likeness)]
     for stage in STAGES[kind]:
-        settings = dict(parameters.GetDefaultParameterMap(stage, levels))
-        settings |= {
-            "AutomaticTransformInitialization": ("false" if from_headers else "true",),
-            "AutomaticTransformInitializationMethod": ("GeometricalCenter",),
-            "MaximumNumberOfIterations": (str(iterations),),
-            "NumberOfSpatialSamples": ("4096",),
-            "NewSamplesEveryIteration": ("true",),
-            "RandomSeed": ("121212",),
-            "RequiredRatioOfValidSamples": ("0.05",),
-            "WriteResultImage": ("false",),
-        }
-        parameters.AddParameterMap(settings)
-    method = itk.ElastixRegistrationMethod.New(image_to_itk(fixed, fixed_grid), image_to_itk(moving, moving_grid))
-    method.SetParameterObject(parameters)
-    set_masks(method, *(None if m is None else mask_to_itk(m, g) for m, (_, g) in zip(masks, images, strict=True)))
-    method.SetLogToConsole(False)
-    method.SetLogToFile(False)
-    method.SetNumberOfThreads(1)  # the order in which samples are added up decides the last digits
-    method.UpdateLargestPossibleRegion()
-    found = from_itk_transform(method.ConvertToItkTransform(method.GetCombinationTransform()))
-    assert isinstance(found, Affine), found
-    return found
+        for level in range(1, len(SIDES)):  # the first one is done, and coarse enough for what a turn leaves
+            chosen.run(stage, level, iterations)
+    candidates = [chosen.map, *([Affine.identity(grids[1].dims)] if overlap else [])]
+    best = _best(candidates, likeness)
+    if best > 0:
+        warn(f"affine: the {kind} stage made the images less alike and is left out.")
+    return candidates[best]
 
 
-def set_masks(method: Any, moving: Any, fixed: Any) -> None:
-    """Give elastix the masks that there are."""
-    if moving is not None:
-        method.SetMovingMask(moving)
-    if fixed is not None:
-        method.SetFixedMask(fixed)
+def _best(candidates: Sequence[Affine], likeness: Callable[[Affine], tuple[float, float]]) -> int:
+    """Of those that see at least half of what any of them sees, the one with the most information."""
+    shares, information = zip(*(likeness(candidate) for candidate in candidates), strict=True)
+    enough = [i for i, share in enumerate(shares) if share >= max(shares) / 2]
+    return max(enough, key=lambda i: information[i])
 
 
 def _register_in_plane(
@@ -186,23 +143,10 @@ def _register_in_plane(
     return Affine(matrix)
 
 
-def image_to_itk(image: Tensor, grid: Grid) -> Any:
-    """A channel-first image ``(1, *grid.shape)`` as ITK image of floats on ``grid``.
-
-    Raises:
-        ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
-    """
-    values = convert_to_tensor(image, dtype=torch.float32, track_meta=False).cpu().numpy()[0]
-    stored = itk.image_from_array(np.ascontiguousarray(values.T))
-    set_geometry(stored, grid)
-    return stored
-
-
-def mask_to_itk(mask: Tensor, grid: Grid) -> Any:
-    """A mask ``(1, *grid.shape)`` as ITK image of 0 and 1 on ``grid``."""
-    stored = itk.image_from_array(np.ascontiguousarray((mask[0] > 0).cpu().numpy().astype(np.uint8).T))
-    set_geometry(stored, grid)
-    return stored
+def _scaled(image: Tensor) -> Tensor:
+    """Most of the intensities to [0, 1]."""
+    low, high = torch.quantile(image, torch.tensor([0.001, 0.999]))
+    return ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
 
 
 def _mutual_information(image: Tensor, fixed: Tensor) -> float:

@@ -57,14 +57,17 @@ class Method:
         return best_device() if self.device == "auto" else torch.device(self.device)
 
     def registrar(self, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
-        """The Registrar for this pair: without a named bundle, the weights of its dimension or direct optimisation."""
+        """The Registrar for this pair: without a named bundle, weights made for such images or direct optimisation."""
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
         # the weights compare intensities as they are, and their refinement is dense
         learned = flat and self.similarity not in MULTIMODAL and self.optimizer == "dense"
-        bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
+        known = learned and _reach_beyond(_own_window(BUNDLE_2D), moving, fixed)
+        bundle = self.bundle or (BUNDLE_2D if known else NO_BUNDLE)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
         registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+        if self.bundle is None and learned and not known:
+            registrar.settings["weights"] = "none: no bundle was made for such images"
         if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
             takes = "slices" if registrar.spatial_dims == 2 else "volumes"
             raise ValueError(f"slices: {self.slices} does not fit {bundle}, which takes {takes}; leave it out.")
@@ -122,6 +125,11 @@ def _own_window(bundle: str) -> Sequence[float] | None:
     return None if bundle == NO_BUNDLE else read_inference_config(find_bundle(bundle)).get("window")
 
 
+def _reach_beyond(bounds: Sequence[float] | None, *images: Tensor) -> bool:
+    """Whether all images have values at or beyond both ends of a window, as CT in Hounsfield units does."""
+    return bounds is not None and all(image.min() <= bounds[0] and image.max() >= bounds[1] for image in images)
+
+
 def _unchanged(image: Tensor) -> Tensor:
     return image
 
@@ -144,14 +152,13 @@ def choose_intensity(
 ) -> tuple[Any, str]:
     """The map to [0, 1] and what to call it.
 
-    ``auto`` takes the bundle's own window where both images reach beyond both its ends, as CT in Hounsfield units
-    does, and each image's percentiles otherwise.
+    ``auto`` takes the bundle's own window where both images reach beyond both its ends, and each image's percentiles
+    otherwise.
     """
     bounds = window(intensity)
     if intensity == "bundle" and own is None:
         raise ValueError("intensity: the bundle has no window of its own; give percentiles or LOW,HIGH.")
-    absolute = own is not None and all(image.min() <= own[0] and image.max() >= own[1] for image in (moving, fixed))
-    if own is not None and (intensity == "bundle" or (intensity == "auto" and absolute)):
+    if own is not None and (intensity == "bundle" or (intensity == "auto" and _reach_beyond(own, moving, fixed))):
         bounds = (float(own[0]), float(own[1]))
     if bounds is None:
         return percentiles(), "percentiles 0.5 to 99.5 of each image"

@@ -298,7 +298,10 @@ def _write(
     reference = next(iter(rows))
     tested = [m for m in metrics if m not in (TIMING, MEMORY, "inside")]
     tests = {metric: p_values(measured, metric) for metric in tested}
-    environment = {name: package_version(name) for name in ("torch", "monai", "itk", "itk-elastix", "antspyx")}
+    environment = {
+        name: package_version(name)
+        for name in ("torch", "monai", "itk", "itk-elastix", "antspyx", "picsl-greedy", "convexadam")
+    }
     environment |= {"fmirnet_monai": __version__, "Python": platform.python_version(), "machine": platform.machine()}
     size = "each image's own grid" if cases.spatial_size is None else f"{cases.spatial_size} voxels on the longest side"
     n = len(next(iter(rows.values())))

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from fmirnet_monai.baselines import (
+    ConvexAdamRegistrar,
     DemonsRegistrar,
     ElastixRegistrar,
+    GreedyRegistrar,
     IdentityRegistrar,
     SynRegistrar,
     TimeVaryingRegistrar,
@@ -32,6 +34,8 @@ CLASSICAL: dict[str, type[PairRegistrar]] = {
     "syn": SynRegistrar,
     "lddmm": TimeVaryingRegistrar,
     "demons": DemonsRegistrar,
+    "greedy": GreedyRegistrar,
+    "convexadam": ConvexAdamRegistrar,
 }
 OPTIMISE = "optimise"
 REFINED = "+refine"

@@ -72,8 +72,18 @@ def test_what_the_command_minimises_finds_it_too(image: Tensor, name: str) -> No
     assert found < 1.5 and found < 0.6 * blind
 
 
+def test_weights_serve_what_they_were_made_for() -> None:
+    """CT in Hounsfield units; other slices are optimised directly, which is said."""
+    hounsfield, grey = ([MetaTensor(torch.rand(1, 40, 40) * 1000 + low) for _ in range(2)] for low in (-500, 0))
+    assert Method().registrar(*hounsfield).network is not None
+    optimised = Method().registrar(*grey)
+    assert optimised.network is None and optimised.settings["weights"] == "none: no bundle was made for such images"
+    assert Method("fmirnet_chaos").registrar(*grey).network is not None
+    assert "weights" not in Method("none").registrar(*grey).settings
+
+
 def test_modalities_that_differ_are_registered_without_a_network_unless_one_is_named() -> None:
-    pair = [MetaTensor(torch.rand(1, 40, 40)) for _ in range(2)]
+    pair = [MetaTensor(torch.rand(1, 40, 40) * 1000 - 500) for _ in range(2)]
     assert Method().registrar(*pair).network is not None
     multimodal = Method(similarity="mi").registrar(*pair)
     assert multimodal.network is None and multimodal.optimizer.similarity == "mi"
