@@ -655,8 +655,9 @@ def compare(
         datalist: JSON datalist of pairs.
         output_dir: folder to write.
         methods: rows, separated by commas; p-values are against the first. There are the classical identity, affine,
-            elastix, syn, lddmm and demons, optimise (no network), and the learned fmirnet and any config of the
-            bundle's configs/variants, such as voxelmorph; with +refine behind a network, its field is refined.
+            elastix, syn, lddmm, demons, greedy and convexadam (of volumes), optimise (no network), and the learned
+            fmirnet and any config of the bundle's configs/variants, such as voxelmorph; with +refine behind a network,
+            its field is refined.
         section: section of the datalist.
         tuned: JSON file of "compare tune", whose settings are taken.
         spatial_size: resample both images to square voxels, so many along the longest side; by default each image's

@@ -33,7 +33,7 @@ class PairRegistrar(ABC):
 
     Args:
         intensity: maps an image to [0, 1]; by default each image's own percentiles.
-        affine: ``"off"``, ``"translation"``, ``"rigid"`` or ``"affine"`` before it, in world space (elastix).
+        affine: ``"off"``, ``"translation"``, ``"rigid"`` or ``"affine"`` before it, in world space.
         name: of the method, for reports.
         settings: further entries of the result's settings.
         device: of the registration and of what follows from it.

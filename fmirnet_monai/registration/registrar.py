@@ -45,7 +45,7 @@ def default_optimizer(
     """Optimisation of a similarity without a network.
 
     What the dense one does where nothing else is asked for was chosen on validation pairs
-    (``docs/results/validation.md``): in 2-D two levels and small steps, in 3-D three levels and several starts.
+    (``docs/results/descent_*.md``): in 2-D two levels and small steps, in 3-D three levels and more smoothing.
 
     Args:
         spatial_dims: 2 or 3.

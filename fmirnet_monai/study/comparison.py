@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.data import MetaTensor
-from scipy.stats import wilcoxon
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,11 +32,13 @@ from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
 from fmirnet_monai.utils import package_version, replacing, write_text
 
 from .methods import Context, MethodSpec
+from .statistics import interval, p_values
 
 logger = logging.getLogger(__name__)
 SUBJECTS = " & "  # between the two of a pair
 FORM = 2  # of what is stored of a case
 DEPTH = 65535  # grey levels of a stored image
+DECIDING = ("dice", "tre_mean")  # what gets an interval
 TIMING, MEMORY = "seconds", "memory"  # the columns that differ from run to run
 
 
@@ -264,23 +265,6 @@ def _read_cases(path: Path, setup: Mapping[str, Any]) -> pd.DataFrame:
     return table.fillna({"error": "", "subject": ""})
 
 
-def p_values(rows: Mapping[str, pd.DataFrame], metric: str) -> dict[str, float]:
-    """Two-sided p of the paired Wilcoxon signed-rank test of each row against the first, over their common cases.
-
-    NaN where there are fewer than five common cases; 1 where all of them are equal.
-    """
-    reference, *others = rows
-    result = {}
-    for name in others:
-        both = pd.concat([rows[row].get(metric, pd.Series(dtype=float)) for row in (reference, name)], axis=1).dropna()
-        difference = both.iloc[:, 0] - both.iloc[:, 1]
-        if len(both) < 5:
-            result[name] = math.nan
-        else:
-            result[name] = 1.0 if (difference == 0).all() else float(wilcoxon(difference).pvalue)
-    return result
-
-
 def _write(
     folder: Path,
     title: str,
@@ -323,6 +307,23 @@ def _write(
         for name in rows
         if name != reference
     ]
+    deciding = [m for m in DECIDING if m in metrics]
+    ranges = {
+        name: {m: interval(table[m], table["subject"].str.split(SUBJECTS).str[-1]) for m in deciding if m in table}
+        for name, table in rows.items()
+    }
+    if deciding:
+        lines += [
+            "",
+            "95 % bootstrap interval of the mean over subjects (of pairs of two, over those of the fixed image):",
+            "",
+            "| | " + " | ".join(column(m)[0] for m in deciding) + " |",
+            "|---" * (len(deciding) + 1) + "|",
+        ]
+        lines += [
+            f"| {name} | " + " | ".join(_range(*found.get(m, (math.nan, math.nan))) for m in deciding) + " |"
+            for name, found in ranges.items()
+        ]
     lines += ["", "Settings:", ""]
     lines += [f"- {spec.row}: `{spec.name}` {_shown(spec.settings)}" for spec in methods]
     lines += [f"- all: {_shown({k: v for k, v in asdict(context).items() if k != 'models_dir'})}"]
@@ -340,6 +341,7 @@ def _write(
                 "settings": dict(spec.settings),
                 "failed": failed[spec.row],
                 "metrics": json.loads(summarise(measured[spec.row]).to_json()),
+                "interval": {m: list(ends) for m, ends in ranges[spec.row].items() if math.isfinite(ends[0])},
                 "p": {m: tests[m].get(spec.row) for m in tested if math.isfinite(tests[m].get(spec.row, math.nan))},
             }
             for spec in methods
@@ -359,6 +361,10 @@ def _subjects(pair: Mapping[str, Any]) -> list[str]:
 
 def _shown(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items()) or "as it comes"
+
+
+def _range(low: float, high: float) -> str:
+    return "–" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 
 def _p(value: float) -> str:
