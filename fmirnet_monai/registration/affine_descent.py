@@ -72,15 +72,15 @@ class Descent:
         dims = fixed.grid.dims
         centre, there = (side.grid.to_world((np.array(side.grid.shape) - 1) / 2) for side in (fixed, moving))
         self.half = float((fixed.grid.spacing * fixed.grid.shape).max() / 2)
-        self.centre = torch.from_numpy(centre).float()
-        self.shift = torch.zeros(dims) if from_headers else torch.from_numpy((there - centre) / self.half).float()
-        self.turn = torch.zeros(dims * (dims - 1) // 2)
-        self.stretch = torch.zeros(dims, dims)
+        self.centre = torch.from_numpy(centre)
+        self.shift = torch.from_numpy(0 * centre if from_headers else (there - centre) / self.half)
+        self.turn = torch.zeros(dims * (dims - 1) // 2).double()
+        self.stretch = torch.zeros(dims, dims).double()
 
     @property
     def map(self) -> Affine:
         """The map as it is now, from the fixed image's space to the moving image's."""
-        return Affine(self._matrix().detach().double().numpy())
+        return Affine(self._matrix().detach().numpy())
 
     def run(self, stage: str, level: int, iterations: int) -> None:
         """Adam on what a stage leaves free, on a level of :py:data:`SIDES`.
@@ -94,10 +94,10 @@ class Descent:
         adam = torch.optim.Adam(free, lr=RATE * SIDES[0] / SIDES[level])
         slower = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.1, iterations)
         moving, fixed = self.levels[level]
-        outer, inner = (torch.from_numpy(m).float() for m in (np.linalg.inv(moving.grid.affine), fixed.grid.affine))
+        outer, inner = (torch.from_numpy(m) for m in (np.linalg.inv(moving.grid.affine), fixed.grid.affine))
         for _ in range(iterations):
             places = fixed.draw(self.generator)
-            whole = outer @ self._matrix() @ inner
+            whole = (outer @ self._matrix() @ inner).float()  # places far from the origin want double precision so far
             values, seen = moving.at(places @ whole[:-1, :-1].T + whole[:-1, -1])
             if int(seen.sum()) < FEWEST:
                 raise ValueError(UNSEEN)
@@ -111,10 +111,10 @@ class Descent:
     def _matrix(self) -> Tensor:
         dims = len(self.shift)
         rows, columns = torch.triu_indices(dims, dims, 1)
-        skew = torch.zeros(dims, dims).index_put((rows, columns), self.turn)
-        linear = torch.linalg.matrix_exp(skew - skew.T) @ (torch.eye(dims) + self.stretch)
+        skew = torch.zeros_like(self.stretch).index_put((rows, columns), self.turn)
+        linear = torch.linalg.matrix_exp(skew - skew.T) @ (torch.eye(dims).to(skew) + self.stretch)
         offset = self.centre + self.half * self.shift - linear @ self.centre
-        return torch.cat([torch.cat([linear, offset[:, None]], dim=1), torch.eye(dims + 1)[-1:]])
+        return torch.cat([torch.cat([linear, offset[:, None]], dim=1), torch.eye(dims + 1)[-1:].to(skew)])
 
 
 FREE: dict[str, Callable[[Descent], list[Tensor]]] = {

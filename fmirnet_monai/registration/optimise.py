@@ -163,12 +163,12 @@ class DenseOptimizer(FieldOptimizer):
         step: length of the longest update in voxels of the level, below 1.
         update_sigma: standard deviation in voxels of the Gaussian that smooths each update.
         field_sigma: the same for the field itself; more makes it smoother and less exact.
+        tolerance: see :py:class:`FieldOptimizer`.
         starts: fields to start from beside the initial one, each as a function
             ``start(moving, fixed, moving_mask=None, fixed_mask=None) -> ddf`` such as :py:class:`DiscreteSearch` or
             :py:class:`AffineOptimizer`. Each is brought down on the coarsest level; the one that then fits best is
             followed, item by item.
         margin: by how much of the dissimilarity a start must fit better than the ones before it to be followed.
-        tolerance: see :py:class:`FieldOptimizer`.
     """
 
     power = 2  # of the voxels' sides, that turns a gradient by voxels into a displacement along the gradient by mm
