@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import nibabel
 import numpy as np
 import torch
 from monai.utils import optional_import
@@ -66,7 +67,6 @@ class ConvexAdamRegistrar(ClassicalRegistrar):
     def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
         """Run ConvexAdam on the voxels; it takes masks as files, both or none."""
         run, _ = optional_import("convexAdam.convex_adam_MIND", name="convex_adam_pt")
-        nibabel, _ = optional_import("nibabel")
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             masked: dict[str, Any] = {}
             if any(mask is not None for mask in masks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,15 +38,18 @@ class Side:
         valid = None if self.valid is None else resample(self.valid, grid, grid=self.grid, mode="nearest")[0] > 0
         return Side(resample(self.image, grid, grid=self.grid, antialias=True)[0], valid, grid)
 
+    @cached_property
+    def places(self) -> Tensor:
+        """Voxels that are valid ``(N, D)``."""
+        valid = torch.ones(self.grid.shape, dtype=torch.bool) if self.valid is None else self.valid[0]
+        return valid.nonzero()
+
     def draw(self, generator: torch.Generator) -> Tensor:
         """Random valid places ``(N, D)`` in voxels."""
-        places = torch.rand(SAMPLES, self.grid.dims, generator=generator)
-        if self.valid is None:
-            return places * torch.tensor(self.grid.shape) - 0.5
-        voxels = self.valid[0].nonzero()
-        if len(voxels) == 0:
+        if len(self.places) == 0:
             raise ValueError(UNSEEN)
-        return voxels[torch.randint(len(voxels), (SAMPLES,), generator=generator)] + places - 0.5
+        chosen = self.places[torch.randint(len(self.places), (SAMPLES,), generator=generator)]
+        return chosen + torch.rand(chosen.shape, generator=generator) - 0.5
 
     def at(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
         """Values at places in voxels, and which of them are valid."""
@@ -102,7 +106,7 @@ class Descent:
             if int(seen.sum()) < FEWEST:
                 raise ValueError(UNSEEN)
             adam.zero_grad()
-            (-_mutual_information(values[seen], fixed.at(places)[0][seen])).backward()
+            (-_mutual_information(values[seen], sample_at(fixed.image, places)[0, seen])).backward()
             adam.step()
             slower.step()
         for parameter in free:
@@ -125,7 +129,10 @@ FREE: dict[str, Callable[[Descent], list[Tensor]]] = {
 
 
 def _mutual_information(values: Tensor, target: Tensor) -> Tensor:
-    """Of two lists of intensities in [0, 1], their histogram interpolated linearly."""
+    """Of two lists of intensities in [0, 1], their histogram interpolated linearly.
+
+    A gradient takes less than a third of the time of MONAI's Gaussian windows, and it is what takes the time here.
+    """
     bins = torch.arange(BINS)
     shares = [(1 - (side.clamp(0, 1)[:, None] * (BINS - 1) - bins).abs()).clamp(min=0) for side in (values, target)]
     joint = shares[0].T @ shares[1] / len(values)
