@@ -20,6 +20,7 @@ from fmirnet_monai import bundle as bundles
 from fmirnet_monai import data, export, workflow
 from fmirnet_monai import study as studies
 from fmirnet_monai.profile import PREDICTION, TRAINING, Workload, profile_table
+from fmirnet_monai.registration import Guidance, load_extractor
 from fmirnet_monai.report import before_and_after, markdown_table
 from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import process_rank
@@ -365,6 +366,14 @@ def register(
     fixed_points: str | None = None,
     moving_mask: str | None = None,
     fixed_mask: str | None = None,
+    moving_channels: str | None = None,
+    fixed_channels: str | None = None,
+    guide: Sequence[str] = (),
+    features: str | None = None,
+    label_weight: float = 1.0,
+    point_weight: float = 1.0,
+    channel_weight: float = 1.0,
+    feature_weight: float = 1.0,
     datalist: str | None = None,
     section: str = "test",
     skip_existing: bool = False,
@@ -400,6 +409,18 @@ def register(
         fixed_points: landmarks of the fixed image in the same order; with both, the TRE is measured.
         moving_mask: mask on any grid in the moving image's space; where it is 0 nothing is compared.
         fixed_mask: the same of the fixed image.
+        moving_channels: further images of what the moving image shows, such as another sequence, on any grid in its
+            space, separated by commas; they are compared beside it.
+        fixed_channels: as many of the fixed image, in the same order.
+        guide: what of the pair guides optimisation and refinement beside the images: labels, points or labels,points.
+            The metrics of what guides say only how closely it was followed and are named guided_...; labels that one
+            side lacks and landmarks that neither the images nor their neighbours speak for are told.
+        features: file of a TorchScript or exported program that gives features (1, F, *size) of an image
+            (1, 1, *spatial) in [0, 1]; both images' are compared beside them.
+        label_weight: how strongly labels pull as guide at most, where the images pull with 1.
+        point_weight: the same of landmarks.
+        channel_weight: the same of the further channels.
+        feature_weight: the same of the features.
         datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
@@ -423,12 +444,22 @@ def register(
         report: write report.html.
     """
     stage = {True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine)
+    if unknown := [name for name in guide if name not in ("labels", "points")]:
+        raise ValueError(f"guide must be labels, points or labels,points, got {unknown[0]!r}.")
+    guidance = Guidance(
+        label_weight if "labels" in guide else 0.0,
+        point_weight if "points" in guide else 0.0,
+        channel_weight,
+        feature_weight,
+        load_extractor(features) if features else None,
+    )
     method = workflow.Method(
-        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias
+        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias, guidance
     )
     outputs = workflow.Outputs(report, inverse, metrics)
     if datalist is not None:
-        given = [name for name, value in (("moving", moving), ("fixed", fixed)) if value is not None]
+        own = {"moving": moving, "fixed": fixed, "moving_channels": moving_channels, "fixed_channels": fixed_channels}
+        given = [name for name, value in own.items() if value is not None]
         if given:
             raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
         table = workflow.register_datalist(datalist, section, output_dir, method, outputs, skip_existing)
@@ -450,10 +481,15 @@ def register(
         "moving_mask": moving_mask,
         "fixed_mask": fixed_mask,
     }
-    result = workflow.register_files({k: v for k, v in files.items() if v is not None}, output_dir, method, outputs)
+    channels = {"moving_channels": moving_channels, "fixed_channels": fixed_channels}
+    listed = {key: workflow.split_files(text) for key, text in channels.items() if text}
+    pair = {**{k: v for k, v in files.items() if v is not None}, **listed}
+    result = workflow.register_files(pair, output_dir, method, outputs)
     print(f"method: {result.settings['method']}, {result.settings['intensity']}")
     if "weights" in result.settings:
         _note(f"weights: {result.settings['weights']}; the field was optimised directly.")
+    for text in result.notes:
+        _note(text)
     if metrics:
         _print_values(result.metrics)
     if inverse:

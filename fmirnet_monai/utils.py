@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+GUIDED = "guided_"  # before the name of a metric: it was used as guide, and measures how closely that was followed
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:

@@ -85,9 +85,10 @@ def register_files(
             write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
         figures = result.metrics if wanted.metrics else {}
         content = {
-            "pair": {key: str(value) for key, value in pair.items()},
+            "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: _or_none(value) for name, value in figures.items()},
             **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
+            **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
         }
@@ -122,7 +123,8 @@ def register_datalist(
             continue
         files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
         try:
-            register_files(files, folder / name, method, outputs)
+            for text in register_files(files, folder / name, method, outputs).notes:
+                tqdm.write(f"{name}: {text}")
         except (ValueError, OSError, RuntimeError) as error:
             errors[name] = " ".join(str(error).split())
             tqdm.write(f"{name}: {errors[name]}")
@@ -137,6 +139,17 @@ def register_datalist(
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     return table
+
+
+def split_files(text: str | None) -> list[str]:
+    """File names separated by commas; one that holds commas itself is told by being there."""
+    parts = text.split(",") if text else []
+    files = []
+    while parts:
+        joined = [",".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        files.append(next((name for name in joined if Path(name).expanduser().exists()), joined[0]))
+        parts = parts[files[-1].count(",") + 1 :]
+    return files
 
 
 def propagate_file(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from .pairing import SECTIONS, Pair
 
 PATH_KEYS = (
     *("moving", "fixed", "moving_label", "fixed_label", "moving_points", "fixed_points"),
-    *("moving_mask", "fixed_mask"),
+    *("moving_mask", "fixed_mask", "moving_channels", "fixed_channels"),  # the channels are lists of paths
 )
 VOLUMES, VOLUME_KEYS = "volumes", ("image", "label")
 
@@ -228,13 +228,22 @@ def _subjects(pair: Pair) -> list[str]:
 
 def _located(item: Pair, keys: Sequence[str], datalist: Path, must_exist: bool = True) -> Pair:
     """The item with absolute paths; FileNotFoundError for a file that has to be there and is not."""
-    files = {key: str(datalist.parent / item[key]) for key in keys if key in item}
-    for file in files.values():
-        if must_exist and not Path(file).exists():
-            raise FileNotFoundError(f"{datalist}: names a file that does not exist: {file}; prepare the data again.")
+    files = {key: _each(lambda path: str(datalist.parent / path), item[key]) for key in keys if key in item}
+    for value in files.values():
+        for file in [value] if isinstance(value, str) else value:
+            if must_exist and not Path(file).exists():
+                raise FileNotFoundError(
+                    f"{datalist}: names a file that does not exist: {file}; prepare the data again."
+                )
     return {**item, **files}
 
 
 def _moved(item: Pair, keys: Sequence[str], old: Path, new: Path) -> Pair:
     """The item with paths relative to another folder."""
-    return {**item, **{key: os.path.relpath(old / item[key], new) for key in keys if key in item}}
+    files = {key: _each(lambda path: os.path.relpath(old / path, new), item[key]) for key in keys if key in item}
+    return {**item, **files}
+
+
+def _each(change: Callable[[str], str], value: Any) -> Any:
+    """One path changed, or each of a list."""
+    return [change(path) for path in value] if isinstance(value, list) else change(value)

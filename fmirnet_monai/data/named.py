@@ -69,7 +69,7 @@ def read_pair_table(table: str | Path) -> list[Pair]:
     path = Path(table).expanduser().absolute()
     pairs = []
     for number, row in enumerate(read_table(path, ("moving", "fixed")), 1):
-        files = {key: path.parent / row[key] for key in PATH_KEYS if row.get(key)}
+        files = {key: path.parent / row[key] for key in PATH_KEYS if row.get(key) and not key.endswith("_channels")}
         for file in files.values():
             if not file.exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")

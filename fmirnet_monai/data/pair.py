@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class LoadedPair:
     fixed_points: Points | None = None
     moving_mask: MetaTensor | None = None
     fixed_mask: MetaTensor | None = None
+    moving_channels: Sequence[MetaTensor] = ()
+    fixed_channels: Sequence[MetaTensor] = ()
 
     def arguments(self) -> dict[str, Any]:
         """What ``register`` of a registrar takes."""
@@ -39,6 +41,8 @@ class LoadedPair:
             "fixed_label": self.fixed_label,
             "moving_mask": self.moving_mask,
             "fixed_mask": self.fixed_mask,
+            "moving_channels": self.moving_channels,
+            "fixed_channels": self.fixed_channels,
             **{name: None if cloud is None else cloud.positions for name, cloud in points.items()},
         }
 
@@ -48,7 +52,8 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
 
     Args:
         files: paths ``moving`` and ``fixed`` and, if wanted, ``moving_label``, ``fixed_label``, ``moving_points``,
-            ``fixed_points``, ``moving_mask``, ``fixed_mask``.
+            ``fixed_points``, ``moving_mask``, ``fixed_mask``, and the lists ``moving_channels``,
+            ``fixed_channels``.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -68,12 +73,21 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
         if path := files.get(f"{side}_points"):
             read[f"{side}_points"] = read_points(path, grid.dims)
             check_points_inside(read[f"{side}_points"], grid, path)
+        channels = read[f"{side}_channels"] = [read_image(path) for path in files.get(f"{side}_channels", ())]
+        for path, channel in zip(files.get(f"{side}_channels", ()), channels, strict=True):
+            if channel.dim() - 1 != grid.dims:
+                raise ValueError(f"{path}: has {channel.dim() - 1} axes, {files[side]} {grid.dims}.")
+            if not Grid.of(channel).overlaps(grid):
+                raise ValueError(f"{path}: has no overlap in space with {files[side]}; give channels of that image.")
     pair = LoadedPair(**read)
     if pair.moving_points and pair.fixed_points and len(pair.moving_points.names) != len(pair.fixed_points.names):
         raise ValueError(
             "moving_points and fixed_points must hold the same points in the same order, got "
             f"{len(pair.moving_points.names)} and {len(pair.fixed_points.names)}."
         )
+    counts = len(pair.moving_channels), len(pair.fixed_channels)
+    if counts[0] != counts[1]:
+        raise ValueError(f"moving_channels and fixed_channels must be as many, got {counts[0]} and {counts[1]}.")
     dims = [image.dim() - 1 for image in (pair.moving, pair.fixed)]
     if dims[0] != dims[1]:
         raise ValueError(

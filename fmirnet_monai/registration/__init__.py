@@ -2,6 +2,7 @@
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
+from .guidance import Guidance, load_extractor
 from .method import Method, register
 from .optimise import DenseOptimizer
 from .propagation import Annotation, Blend, Propagation, propagate
@@ -19,12 +20,14 @@ __all__ = [
     "Blend",
     "DenseOptimizer",
     "DiscreteSearch",
+    "Guidance",
     "Method",
     "PairRegistrar",
     "Propagation",
     "Registerd",
     "Registrar",
     "Registration",
+    "load_extractor",
     "propagate",
     "register",
     "relabel",

@@ -37,8 +37,14 @@ class AffineOptimizer(FieldOptimizer):
         self.learning_rate = learning_rate
 
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
-        """Item by item."""
+        """Item by item.
+
+        Raises:
+            ValueError: when there are guides.
+        """
         levels = list(pyramid)
+        if any(level.guides for level in levels):
+            raise ValueError("guides: the affine optimizer takes none; take the dense one.")
         items = enumerate(starts[0].split(1))
         return torch.cat([self._item(start, [level.items([i]) for level in levels]) for i, start in items])
 

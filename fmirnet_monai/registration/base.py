@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
 
 from .affine import STAGES, register_affine
+from .guidance import Hints, missed
+from .guides import Guide
 from .result import Intensity, Registration, on_grid, seen_intensities, timed
 
 AFFINE = ("off", *STAGES)
@@ -58,7 +61,14 @@ class PairRegistrar(ABC):
             raise ValueError(f"affine must be one of {AFFINE}, got {self.affine!r}.")
 
     @abstractmethod
-    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+    def deform(
+        self,
+        pair: Tensor,
+        inside: Tensor,
+        grid: Grid,
+        timings: dict[str, float],
+        guides: Sequence[Guide] = (),
+    ) -> DisplacementField:
         """The deformable map between two images that lie on one grid.
 
         Args:
@@ -67,7 +77,23 @@ class PairRegistrar(ABC):
                 stands, as networks were trained with: an edge that isn't there would pull.
             grid: of both images, and of the result: that of :py:meth:`working_grid`.
             timings: gets the seconds of each stage.
+            guides: what else is to fit, on ``grid``; see :py:meth:`guides`.
         """
+
+    def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
+        """What else is to fit, of a pair on the working grid; most methods know of nothing.
+
+        Args:
+            hints: what belongs to the images.
+            grid: as in :py:meth:`deform`.
+            affine: stage before it.
+            notes: gets what is to be told of them.
+        """
+        return ()
+
+    def guided(self) -> Sequence[str]:
+        """The metrics of what guides the registration, which say nothing about other structures."""
+        return ()
 
     def working_grid(self, grid: Grid) -> Grid:
         """The grid that images are deformed on, of the extent of the fixed image's ``grid``."""
@@ -90,6 +116,8 @@ class PairRegistrar(ABC):
         fixed_points: ArrayLike | None = None,
         moving_mask: Tensor | None = None,
         fixed_mask: Tensor | None = None,
+        moving_channels: Sequence[Tensor] = (),
+        fixed_channels: Sequence[Tensor] = (),
     ) -> Registration:
         """Register a pair.
 
@@ -102,6 +130,9 @@ class PairRegistrar(ABC):
             fixed_points: ``(N, D)`` in RAS+ mm; with ``moving_points`` in the same order they give the TRE.
             moving_mask: ``(1, *spatial)`` on any grid in the moving image's space; where it is 0 nothing is compared.
             fixed_mask: the same of the fixed image.
+            moving_channels: further images ``(1, *spatial)`` of what the moving image shows, on any grid in its space;
+                see :py:class:`Registrar` for what they, labels and landmarks guide.
+            fixed_channels: as many of the fixed image, in the same order.
 
         Raises:
             ValueError: when the images have different numbers of axes, are no single-channel images of the method's
@@ -118,7 +149,14 @@ class PairRegistrar(ABC):
             if cloud is not None and np.asarray(cloud).shape[1:] != (fixed_grid.dims,):
                 raise ValueError(f"{name} must be (N, {fixed_grid.dims}), got {np.asarray(cloud).shape}.")
         timings: dict[str, float] = {}
-        affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings)
+        notes: list[str] = []
+        clouds = positions(moving_points), positions(fixed_points)
+        channels = [
+            [convert_to_tensor(item, device=self.device, track_meta=True) for item in side]
+            for side in (moving_channels, fixed_channels)
+        ]
+        hints = Hints((labels[0], labels[1]), clouds, (channels[0], channels[1]))
+        affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings, hints, notes)
         if labels[1] is not None and not Grid.of(labels[1]).matches(fixed_grid):
             labels[1] = on_grid(resample(labels[1], fixed_grid, mode="nearest")[0], fixed_grid)
         return Registration(
@@ -131,11 +169,13 @@ class PairRegistrar(ABC):
             labels[1],
             masks[0],
             masks[1],
-            moving_points=_positions(moving_points),
-            fixed_points=_positions(fixed_points),
+            moving_points=clouds[0],
+            fixed_points=clouds[1],
             fill=self.fill,
             antialias=self.antialias,
             timings=timings,
+            guided=tuple(self.guided()),
+            notes=notes,
             settings={
                 "method": self.name,
                 "affine": self.affine,
@@ -151,6 +191,8 @@ class PairRegistrar(ABC):
         moving_mask: Tensor | None = None,
         fixed_mask: Tensor | None = None,
         timings: dict[str, float] | None = None,
+        hints: Hints | None = None,
+        notes: list[str] | None = None,
     ) -> tuple[Affine, DisplacementField]:
         """The map alone; arguments and errors as in :py:meth:`register`.
 
@@ -160,6 +202,8 @@ class PairRegistrar(ABC):
             moving_mask: of the moving image.
             fixed_mask: of the fixed image.
             timings: gets the seconds of each stage.
+            hints: labels, landmarks and channels of both images, for methods that are guided by such.
+            notes: gets what is to be told of them.
 
         Returns:
             the affine stage, and the deformable map before it on the fixed image's grid.
@@ -193,7 +237,11 @@ class PairRegistrar(ABC):
                 # must not say which intensities are the brightest
                 images.append(extend(seen_intensities(self.intensity, values, seen), seen))
                 inside.append(seen)
-        deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings)
+            hints, notes = hints or Hints(), [] if notes is None else notes
+            guides = self.guides(hints, grid, affine, notes)
+        deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings, guides)
+        if "tre_mean" in self.guided():
+            notes += missed(hints, grid, deformable.then(affine))
         if not grid.matches(fixed_grid):
             deformable = DisplacementField(resize_field(deformable.ddf[None], fixed_grid.shape)[0], fixed_grid)
         return affine, deformable
@@ -213,7 +261,8 @@ class PairRegistrar(ABC):
         )
 
 
-def _positions(points: ArrayLike | None) -> NDArray[np.float64] | None:
+def positions(points: ArrayLike | None) -> NDArray[np.float64] | None:
+    """Landmarks in double precision, where there are any."""
     return None if points is None else np.asarray(points, dtype=np.float64)
 
 

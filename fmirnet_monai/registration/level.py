@@ -11,6 +11,8 @@ from torch import Tensor
 from fmirnet_monai.spatial import identity_grid, resize
 from fmirnet_monai.spatial.field import sample
 
+from .guides import Guide
+
 LOST = 0.3  # share of what is seen at the start that descent may lead out of view
 
 
@@ -25,6 +27,7 @@ class Level:
         fixed_mask: the same of the fixed image.
         iterations: at most so many.
         scale: the finest voxel side over that of each axis, at most 1, ``(1, D, 1, …)``.
+        guides: what else is to fit.
     """
 
     moving: Tensor
@@ -33,6 +36,7 @@ class Level:
     fixed_mask: Tensor | None
     iterations: int
     scale: Tensor
+    guides: tuple[Guide, ...] = ()
 
     @property
     def size(self) -> torch.Size:
@@ -54,7 +58,12 @@ class Level:
             return self
         masks = [None if mask is None else mask[chosen] for mask in (self.moving_mask, self.fixed_mask)]
         return replace(
-            self, moving=self.moving[chosen], fixed=self.fixed[chosen], moving_mask=masks[0], fixed_mask=masks[1]
+            self,
+            moving=self.moving[chosen],
+            fixed=self.fixed[chosen],
+            moving_mask=masks[0],
+            fixed_mask=masks[1],
+            guides=tuple(guide.items(chosen) for guide in self.guides),
         )
 
     def warped(self, ddf: Tensor) -> tuple[Tensor, Tensor]:

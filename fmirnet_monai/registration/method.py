@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from fmirnet_monai.losses import MULTIMODAL, SIMILARITIES
 from fmirnet_monai.utils import best_device
 
 from .base import percentiles
+from .guidance import Guidance
 from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer
 from .result import Registration
 
@@ -39,6 +40,7 @@ class Method:
     optimizer: str = "dense"
     fill: float | None = None
     antialias: bool = False
+    guidance: Guidance = field(default_factory=Guidance)
 
     def __post_init__(self) -> None:
         for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
@@ -87,6 +89,7 @@ class Method:
             "intensity": scale,
             "fill": self.fill,
             "antialias": self.antialias,
+            "guidance": self.guidance,
         }
         if self.affine != "auto":
             options["affine"] = self.affine

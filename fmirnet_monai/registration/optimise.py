@@ -18,10 +18,12 @@ from torch import Tensor
 from fmirnet_monai.losses import SIMILARITIES, RegistrationLoss, compare
 from fmirnet_monai.spatial import compose, resize_field, smooth, warp
 
+from .guides import Guide, longest
 from .level import LOST, Level, binary, resized
 
 Similarity = Callable[..., Tensor]
 Start = Callable[..., Tensor]
+FLOOR = 0.1  # error of a guide, below which no change of it counts as a large one
 LOST_BY_START = 0.6  # of what the initial field sees: where headers are wrong, what is right may see less
 
 
@@ -66,6 +68,7 @@ class FieldOptimizer(ABC):
         moving_mask: Tensor | None = None,
         fixed_mask: Tensor | None = None,
         spacing: Sequence[float] | None = None,
+        guides: Sequence[Guide] = (),
     ) -> Tensor:
         """Register a batch.
 
@@ -76,6 +79,7 @@ class FieldOptimizer(ABC):
             moving_mask: ``(B, 1, *spatial)``, above 0 where the moving image is valid; by default everywhere.
             fixed_mask: the same of the fixed image.
             spacing: voxel size along each axis, in any unit; by default equal. Only the dense one makes use of it.
+            guides: what else is to fit, of the dense one.
 
         Returns:
             ``(B, D, *spatial)`` in voxels; the initial field where nothing better was found.
@@ -85,22 +89,27 @@ class FieldOptimizer(ABC):
         size = moving.shape[2:]
         start = moving.new_zeros(moving.shape[0], len(size), *size) if initial is None else initial
         masks = [binary(mask) for mask in (moving_mask, fixed_mask)]
-        levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size))
+        levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size), guides)
         found = [begin(moving, fixed, moving_mask=masks[0], fixed_mask=masks[1]) for begin in self.starts]
         ddf = self.optimise([start, *found], levels)
-        finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()))
+        finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()), tuple(guides))
         return _where(self.better(finest, start, ddf), ddf, start)
 
     @torch.no_grad()
     def better(self, level: Level, before: Tensor, after: Tensor, margin: float = 0.0) -> Tensor:
         """Whether each item's field fits better than another where both see, without losing much of the view.
 
-        Better means that the dissimilarity is lower by more than ``margin`` of its size.
+        Better means that the dissimilarity is lower by more than ``margin`` of its size; with guides, that what it and
+        their errors, each by its weight, are lower by does.
         """
         both = level.seen(before) & level.seen(after)
         losses = [self.losses(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
-        lost = LOST_BY_START if self.starts else LOST
-        return level.keeps_view(before, after, lost) & (losses[1] < losses[0] - margin * losses[0].abs())
+        gain = losses[0] - losses[1] - margin * losses[0].abs()
+        for guide in level.guides:
+            errors = [guide.errors(ddf, both) for ddf in (before, after)]
+            relative = (errors[0] - errors[1]) / errors[0].clamp(min=FLOOR)
+            gain = gain + guide.weight * relative * losses[0].abs()
+        return level.keeps_view(before, after, LOST_BY_START if self.starts else LOST) & (gain > 0)
 
     def losses(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
         """The dissimilarity of each item over what is seen, ``(B)``."""
@@ -120,6 +129,7 @@ class FieldOptimizer(ABC):
         moving_mask: Tensor | None,
         fixed_mask: Tensor | None,
         spacing: Sequence[float],
+        guides: Sequence[Guide] = (),
     ) -> Iterator[Level]:
         """The levels that have any iterations, the coarsest first."""
         for level, iterations in enumerate(self.iterations):
@@ -129,7 +139,8 @@ class FieldOptimizer(ABC):
                 voxel = torch.tensor([s * n / m for s, n, m in zip(spacing, moving.shape[2:], size, strict=True)])
                 scale = (voxel.min() / voxel).to(moving).reshape(1, -1, *[1] * len(size))
                 sides = resized(moving, moving_mask, size), resized(fixed, fixed_mask, size)
-                yield Level(sides[0][0], sides[1][0], sides[0][1], sides[1][1], iterations, scale)
+                guided = tuple(guide.resized(size) for guide in guides)
+                yield Level(sides[0][0], sides[1][0], sides[0][1], sides[1][1], iterations, scale, guided)
 
     def converged(self, losses: Sequence[float]) -> bool:
         """Whether the recorded losses of a level have stopped falling."""
@@ -207,19 +218,23 @@ class DenseOptimizer(FieldOptimizer):
     def _descend(self, level: Level, start: Tensor) -> Tensor:
         """Descend with each item until it has converged; one that then sees too little stays where it was."""
         ddf = start.clone()
-        history: list[list[float]] = [[] for _ in ddf]
-        while going := [
-            i for i, past in enumerate(history) if len(past) < level.iterations and not self.converged(past)
-        ]:
+        history: list[list[list[float]]] = [[] for _ in ddf]  # of each item the loss and each guide's error
+
+        def goes_on(past: list[list[float]]) -> bool:
+            return len(past) < level.iterations and not all(self.converged(term) for term in zip(*past, strict=True))
+
+        while going := [i for i, past in enumerate(history) if not past or goes_on(past)]:
             force, losses = self._force(level.items(going), ddf[going])
             for item, loss in zip(going, losses.tolist(), strict=True):
                 history[item].append(loss)
-            length = _longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
+            length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
             ddf[going] = smooth(compose(ddf[going], -self.step / length * force), self.field_sigma)
         return _where(level.keeps_view(start, ddf), ddf, start)
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
-        """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, and its values."""
+        """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, less the guides'
+        pull, and the values ``(B, 1 + guides)``.
+        """
         warped, seen = level.warped(ddf)
         with torch.enable_grad():
             leaf = warped.detach().requires_grad_()
@@ -227,15 +242,16 @@ class DenseOptimizer(FieldOptimizer):
             (slope,) = torch.autograd.grad(losses.sum(), leaf)
         axes = range(2, warped.dim())
         gradient = torch.stack([(slope * torch.gradient(warped, dim=axis)[0]).sum(1) for axis in axes], dim=1)
-        return smooth(gradient * level.scale**self.power, self.update_sigma), losses.detach()
+        force, values = smooth(gradient * level.scale**self.power, self.update_sigma), [losses.detach()]
+        pulls = [(guide.weight, *guide.pull(ddf, seen, level.scale, self.update_sigma)) for guide in level.guides]
+        if pulls:
+            strongest = longest(force / level.scale)
+            strongest = torch.where(strongest > 0, strongest, 1.0)  # guides pull where the images don't, too
+            force = force - strongest * sum(weight * pull for weight, pull, _ in pulls)
+            values += [errors for *_, errors in pulls]
+        return force, torch.stack(values, dim=1)
 
 
 def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
     """Of each item ``(B, D, *spatial)`` the one or the other."""
     return torch.where(chosen.reshape(-1, *[1] * (one.dim() - 1)), one, other)
-
-
-def _longest(vectors: Tensor) -> Tensor:
-    """Length of the longest vector of each item ``(B, D, *spatial)``, shaped to divide it."""
-    squares = vectors.square().sum(dim=1, keepdim=True)  # a norm over a short axis takes ten times as long
-    return squares.amax(dim=tuple(range(2, vectors.dim())), keepdim=True).sqrt()

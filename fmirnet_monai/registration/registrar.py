@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
-from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid
 
 from .affine_optimizer import AffineOptimizer
-from .base import PairRegistrar
+from .base import PairRegistrar, percentiles
+from .guidance import Guidance, Hints, channel_guide, feature_guide, label_guide, point_guide
+from .guides import Guide
 from .optimise import DenseOptimizer, FieldOptimizer, Start
-from .result import timed
+from .result import seen_intensities, timed
 from .search import DiscreteSearch
 
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
@@ -82,6 +85,7 @@ class Registrar(PairRegistrar):
             is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
         progress: show a bar while slices are registered.
+        guidance: what else than the images guides optimisation and refinement, and how strongly.
         options: those of :py:class:`PairRegistrar`.
 
     Raises:
@@ -93,6 +97,7 @@ class Registrar(PairRegistrar):
     spatial_dims: int = 3
     spatial_size: int = 128
     progress: bool = False
+    guidance: Guidance = field(default_factory=Guidance)
     name: str = field(default="optimisation", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -186,14 +191,49 @@ class Registrar(PairRegistrar):
             size[i] = max(2, wanted) if self.network else min(grid.shape[i], max(16, wanted))
         return grid.resized(size)
 
-    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+    def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
+        """Labels, landmarks and channels, as :py:attr:`guidance` weights them.
+
+        Raises:
+            ValueError: when what is to guide isn't there or can't be used, or nothing is optimised.
+        """
+        weights = self.guidance
+        found: list[Guide] = []
+        if self.optimizer is None:
+            if weights.labels or weights.points or any(hints.channels) or weights.extractor:
+                raise ValueError("guides: serve optimisation and refinement, and there is neither; set refine above 0.")
+            return ()
+        if weights.labels:
+            guide, told = label_guide(hints, grid, affine, weights.labels)
+            found.append(guide)
+            notes += told
+        if weights.points:
+            found.append(point_guide(hints, grid, affine, weights.points, self.device))
+        if weights.channels and any(hints.channels):
+            scale = partial(seen_intensities, percentiles())
+            found.append(channel_guide(hints, grid, affine, weights.channels, scale, self.optimizer.losses))
+        return found
+
+    def guided(self) -> Sequence[str]:
+        """The metrics of the labels and of the landmarks, where they guide."""
+        of_labels, of_points = ("dice", "hd95", "assd"), ("tre_mean", "tre_median", "tre_95")
+        return (*(of_labels if self.guidance.labels else ()), *(of_points if self.guidance.points else ()))
+
+    def deform(
+        self,
+        pair: Tensor,
+        inside: Tensor,
+        grid: Grid,
+        timings: dict[str, float],
+        guides: Sequence[Guide] = (),
+    ) -> DisplacementField:
         """Predict or optimise, slice by slice where asked; slices that only one image shows stay where they are."""
         axis = self._slice_axis(grid)
         spacing = [s for i, s in enumerate(grid.spacing.tolist()) if i != axis]
         items, valid = ((t[None] if axis is None else t.movedim(axis + 1, 0)) for t in (pair, inside))
         fields = []
         bar = tqdm(items, desc="slices", unit="slice", disable=not self.progress or len(items) == 1)
-        for item, mask in zip(bar, valid, strict=True):
+        for index, (item, mask) in enumerate(zip(bar, valid, strict=True)):
             working, seen = item[None].float(), mask[None].float()
             ddf = working.new_zeros(1, len(spacing), *working.shape[2:])
             if bool((seen[:, :1] * seen[:, 1:]).any()):
@@ -203,7 +243,11 @@ class Registrar(PairRegistrar):
                 if self.optimizer is not None:
                     with timed(timings, "optimisation"):
                         (moving, fixed), masks = working.split(1, dim=1), seen.split(1, dim=1)
-                        ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing)
+                        own = [guide if axis is None else guide.cut(axis, index) for guide in guides]
+                        if self.guidance.extractor is not None and self.guidance.features:
+                            weight = self.guidance.features
+                            own.append(feature_guide(self.guidance.extractor, moving, fixed, weight))
+                        ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, own)
             fields.append(ddf)
         return DisplacementField(_stack(fields, axis), grid)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from torch import Tensor
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
 from fmirnet_monai.spatial.grid import precise
 from fmirnet_monai.spatial.roundtrip import Inversion, invert
+from fmirnet_monai.utils import GUIDED
 
 from .measure import field_metrics, image_metrics, label_metrics, point_metrics
 
@@ -46,6 +47,8 @@ class Registration:
         fill: value of ``warped`` beyond the moving image; by default the moving image's smallest.
         antialias: smooth the moving image before warping where the fixed image is coarser.
         timings: seconds per stage, of those that were asked for.
+        guided: names of the metrics, ``dice`` for those of single labels too, of what guided the registration.
+        notes: what is to be told of what guided it, a sentence each.
         settings: everything that was chosen, by the user or by default.
     """
 
@@ -64,6 +67,8 @@ class Registration:
     antialias: bool = False
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    guided: Sequence[str] = ()
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def fixed_grid(self) -> Grid:
@@ -136,7 +141,8 @@ class Registration:
         """Name to value after registration; those of the unregistered pair are named ``before_…``.
 
         Similarity is that of what both images show, inside their masks; ``inside`` says how much of the fixed image (or
-        its mask) that is, in percent. Distances are in mm, folding in percent.
+        its mask) that is, in percent. Distances are in mm, folding in percent. What guided the registration measures
+        how closely it was followed, and nothing else: its metrics are named ``guided_…``.
         """
         with timed(self.timings, "metrics"):
             before = self._measure(Affine.identity(self.fixed_grid.dims), *self.unregistered)
@@ -147,7 +153,11 @@ class Registration:
         """The metrics after registration alone."""
         warped, _ = self._warped, self.warped_label  # timed by themselves
         with timed(self.timings, "metrics"):
-            return {**self._measure(self.map, *warped), **field_metrics(self.deformable, self.determinant)}
+            found = {**self._measure(self.map, *warped), **field_metrics(self.deformable, self.determinant)}
+            return {f"{GUIDED}{name}" if self._guides(name) else name: value for name, value in found.items()}
+
+    def _guides(self, metric: str) -> bool:
+        return metric in self.guided or (metric.startswith("dice_") and "dice" in self.guided)
 
     @cached_property
     def seen(self) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,10 @@ from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
 
 from fmirnet_monai.spatial import DisplacementField, resample
+from fmirnet_monai.utils import warn
 
+from .base import positions
+from .guidance import Guidance, Hints
 from .registrar import Registrar
 from .result import on_grid
 
@@ -42,6 +45,9 @@ class Registerd(MapTransform):
         moving_mask_key: mask of the moving image, on any grid in its space; where it is 0 the image says nothing.
         fixed_mask_key: the same of the fixed image.
         fill: value beyond the moving image, by default the registrar's, else its smallest; labels have 0.
+        label_keys: label maps of the moving and the fixed image, which then guide the registration.
+        point_keys: landmarks of both, ``(N, D)`` in RAS+ mm in the same order, which then guide it.
+        channel_keys: further images of the moving and of the fixed one, as many, which are compared too.
         allow_missing_keys: don't raise when one of ``keys`` is absent.
     """
 
@@ -59,6 +65,9 @@ class Registerd(MapTransform):
         moving_mask_key: str | None = None,
         fixed_mask_key: str | None = None,
         fill: float | None = None,
+        label_keys: Sequence[str] | None = None,
+        point_keys: Sequence[str] | None = None,
+        channel_keys: tuple[Sequence[str], Sequence[str]] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.moving_key = moving_key
@@ -70,15 +79,31 @@ class Registerd(MapTransform):
         self.inside_key = inside_key
         self.mask_keys = moving_mask_key, fixed_mask_key
         self.fill = fill
+        guidance = Guidance(labels=float(label_keys is not None), points=float(point_keys is not None))
+        self.guidance = guidance if registrar is None else registrar.guidance
+        for guide, guiding in (("label", label_keys), ("point", point_keys), ("channel", channel_keys)):
+            if guiding is None:
+                continue
+            if len(guiding) != 2 or isinstance(guiding, str):
+                raise ValueError(f"{guide}_keys must be two, of the moving and the fixed image, got {guiding!r}.")
+            if not getattr(self.guidance, f"{guide}s"):
+                raise ValueError(f"{guide}_keys: the registrar's guidance gives {guide}s no weight.")
+        self.label_keys = label_keys
+        self.point_keys = point_keys
+        self.channel_keys = channel_keys
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the warped images and the field."""
         result = dict(data)
         moving, fixed = result[self.moving_key], result[self.fixed_key]
         flat = fixed.dim() == 3 or min(fixed.shape[1:]) == 1
-        registrar = self.registrar or Registrar(spatial_dims=2 if flat else 3)
+        registrar = self.registrar or Registrar(spatial_dims=2 if flat else 3, guidance=self.guidance)
         masks = [None if key is None else result[key] for key in self.mask_keys]
-        affine, deformable = registrar.estimate(moving, fixed, *masks)
+        notes: list[str] = []
+        hints = self._hints(result)
+        affine, deformable = registrar.estimate(moving, fixed, masks[0], masks[1], hints=hints, notes=notes)
+        for text in notes:
+            warn(text)
         found, grid = deformable.then(affine), deformable.grid
         fill = registrar.fill if self.fill is None else self.fill
         for key, name, mode in self.key_iterator(result, self.names, self.mode):
@@ -95,3 +120,10 @@ class Registerd(MapTransform):
         if self.ddf_key is not None:
             result[self.ddf_key] = on_grid(DisplacementField.of(found, grid)[0].ddf.to(fixed.device), grid)
         return result
+
+    def _hints(self, data: Mapping[Hashable, Any]) -> Hints:
+        """What guides the registration of this pair."""
+        moving, fixed = ([data[key] for key in side] for side in self.channel_keys or ((), ()))
+        labels = [data[key] for key in self.label_keys or ()] or [None, None]
+        points = [positions(data[key]) for key in self.point_keys or ()] or [None, None]
+        return Hints((labels[0], labels[1]), (points[0], points[1]), (moving, fixed))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fmirnet_monai import __version__
 from fmirnet_monai.spatial import Grid, resample
-from fmirnet_monai.utils import package_version, write_text
+from fmirnet_monai.utils import GUIDED, package_version, write_text
 
 from .planes import Plane, choose_planes, choose_voxel, obliqueness, png_uri, resized
 from .table import column
@@ -62,7 +62,7 @@ def write_report(registration: Registration, path: str | Path, metrics: bool = T
     folded = int((determinant <= 0).sum())
     figures = r.metrics if metrics else {}
     residual = r.inversion.residual if inverse else 0.0
-    warnings = find_warnings(figures, residual, 100 * folded / determinant.size)
+    warnings = [*find_warnings(figures, residual, 100 * folded / determinant.size), *r.notes]
     moving, fixed = _file_name(r.moving, "moving image"), _file_name(r.fixed, "fixed image")
     method = str(r.settings.get("method", "unknown method"))
     chip = f"{len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else "no warning"
@@ -101,8 +101,8 @@ def find_warnings(metrics: Mapping[str, float], inverse_residual: float, folded:
     """
     found = []
     for name, value in metrics.items():
-        if name in SIMILARITIES or name.startswith(("dice", "tre_")):
-            before = metrics.get(f"before_{name}", math.nan)
+        if name in SIMILARITIES or name.removeprefix(GUIDED).startswith(("dice", "tre_")):
+            before = _before(metrics, name)
             if _change(name, before, value) < 0:
                 found.append(f"{column(name)[0]} got worse, from {_number(name, before)} to {_number(name, value)}.")
     known = [metrics[n] for n in ("folding", "digital_folding") if math.isfinite(metrics.get(n, math.nan))]
@@ -127,14 +127,14 @@ def _change(name: str, before: float, after: float) -> float:
         return math.nan
     digits = column(name)[1]
     change = round(after, digits) - round(before, digits)
-    return -change if name in LOWER_IS_BETTER else change
+    return -change if name.removeprefix(GUIDED) in LOWER_IS_BETTER else change
 
 
 def _verdict(r: Registration, metrics: Mapping[str, float], folded: int, residual: float | None) -> str:
     parts = []
     paired = {n: v for n, v in metrics.items() if math.isfinite(v) and math.isfinite(_before(metrics, n))}
     similarity = next((n for n in SIMILARITIES if n in paired), None)
-    for name in (similarity, "dice", "tre_mean"):
+    for name in (similarity, "dice", f"{GUIDED}dice", "tre_mean", f"{GUIDED}tre_mean"):
         if name in paired:
             parts.append(f"{column(name)[0]} {_number(name, _before(metrics, name))} → {_number(name, paired[name])}")
     if not r.inside.all():
@@ -146,14 +146,15 @@ def _verdict(r: Registration, metrics: Mapping[str, float], folded: int, residua
 
 
 def _before(metrics: Mapping[str, float], name: str) -> float:
-    return metrics.get(f"before_{name}", math.nan)
+    return metrics.get(f"before_{name.removeprefix(GUIDED)}", math.nan)
 
 
 def _metric_table(metrics: Mapping[str, float]) -> str:
-    names = dict.fromkeys(name.removeprefix("before_") for name in metrics)
     rows = []
-    for name in names:
-        before, after = metrics.get(f"before_{name}", math.nan), metrics.get(name, math.nan)
+    for name, after in metrics.items():
+        if name.startswith("before_"):
+            continue
+        before = _before(metrics, name)
         change = _change(name, before, after)
         mark = '<td class="worse">worse</td>' if change < 0 else f"<td>{'better' if change > 0 else ''}</td>"
         rows.append(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import GUIDED, write_text
 
 # metric: (column head, decimals)
 COLUMNS = {
@@ -29,6 +29,10 @@ COLUMNS = {
     "sd_log_jacobian": ("SDlogJ", 3),
     "seconds": ("Seconds", 4),
     "memory": ("Peak memory (MiB)", 1),
+}
+COLUMNS |= {
+    f"{GUIDED}{name}": (f"{COLUMNS[name][0]}, used as guide", COLUMNS[name][1])
+    for name in ("dice", "hd95", "assd", "tre_mean", "tre_median", "tre_95")
 }
 
 

@@ -85,6 +85,7 @@ def resample_pair(pair: LoadedPair, size: int) -> LoadedPair:
         affine = torch.from_numpy(grid.affine)
         values = resize(image.as_subclass(Tensor)[None], grid.shape)[0]
         parts[side] = MetaTensor(values, affine=affine, meta={"filename_or_obj": image.meta.get("filename_or_obj")})
+        parts[f"{side}_channels"] = getattr(pair, f"{side}_channels")
         for key in (f"{side}_label", f"{side}_mask"):
             if (label := getattr(pair, key)) is not None:
                 parts[key] = MetaTensor(resample(label, grid, mode="nearest")[0], affine=affine)
