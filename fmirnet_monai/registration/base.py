@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +90,10 @@ class PairRegistrar(ABC):
             notes: gets what is to be told of them.
         """
         return ()
+
+    def guiding(self, hints: Hints) -> Mapping[str, float]:
+        """The weights of what guides a pair, by name."""
+        return {}
 
     def guided(self) -> Sequence[str]:
         """The metrics of what guides the registration, which say nothing about other structures."""
@@ -180,6 +184,7 @@ class PairRegistrar(ABC):
                 "method": self.name,
                 "affine": self.affine,
                 **self.describe(fixed_grid),
+                **({"guides": guiding} if (guiding := self.guiding(hints)) else {}),
                 **self.settings,
             },
         )

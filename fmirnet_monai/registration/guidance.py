@@ -52,6 +52,16 @@ class Guidance:
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"the weight of {name} as a guide must be a number of at least 0, got {weight}.")
 
+    def of(self, hints: Hints) -> dict[str, float]:
+        """The weights of what guides a pair, by name."""
+        there = {
+            "labels": True,
+            "points": True,
+            "channels": any(hints.channels),
+            "features": self.extractor is not None,
+        }
+        return {name: getattr(self, name) for name, given in there.items() if given and getattr(self, name)}
+
 
 @dataclass(frozen=True, eq=False)
 class Hints:
@@ -198,7 +208,7 @@ def channel_guide(
     for channels, through in zip(hints.channels, (affine, None), strict=True):
         found = []
         for channel in channels:
-            values, seen = resample(channel, grid, through, antialias=True)
+            values, seen = resample(channel.float(), grid, through, antialias=True)
             found.append(extend(scale(values, seen), seen))
         sides.append(torch.cat(found)[None])
     return ChannelGuide(moving=sides[0], fixed=sides[1], weight=weight, loss=loss)

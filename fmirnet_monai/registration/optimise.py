@@ -99,17 +99,19 @@ class FieldOptimizer(ABC):
     def better(self, level: Level, before: Tensor, after: Tensor, margin: float = 0.0) -> Tensor:
         """Whether each item's field fits better than another where both see, without losing much of the view.
 
-        Better means that the dissimilarity is lower by more than ``margin`` of its size; with guides, that what it and
-        their errors, each by its weight, are lower by does.
+        Better means that the dissimilarity is lower by more than ``margin`` of its size. With guides, the shares by
+        which it and their errors are lower, of the larger value each, add up by their weights.
         """
         both = level.seen(before) & level.seen(after)
         losses = [self.losses(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
-        gain = losses[0] - losses[1] - margin * losses[0].abs()
-        for guide in level.guides:
-            errors = [guide.errors(ddf, both) for ddf in (before, after)]
-            relative = (errors[0] - errors[1]) / errors[0].clamp(min=FLOOR)
-            gain = gain + guide.weight * relative * losses[0].abs()
-        return level.keeps_view(before, after, LOST_BY_START if self.starts else LOST) & (gain > 0)
+        fits = losses[1] < losses[0] - margin * losses[0].abs()
+        if level.guides:
+            gain = (losses[0] - losses[1]) / torch.maximum(losses[0].abs(), losses[1].abs()).clamp(min=1e-9)
+            for guide in level.guides:
+                errors = [guide.errors(ddf, both) for ddf in (before, after)]
+                gain += guide.weight * (errors[0] - errors[1]) / torch.maximum(errors[0], errors[1]).clamp(min=FLOOR)
+            fits = gain > margin
+        return level.keeps_view(before, after, LOST_BY_START if self.starts else LOST) & fits
 
     def losses(self, warped: Tensor, fixed: Tensor, seen: Tensor) -> Tensor:
         """The dissimilarity of each item over what is seen, ``(B)``."""

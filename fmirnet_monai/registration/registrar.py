@@ -197,22 +197,26 @@ class Registrar(PairRegistrar):
         Raises:
             ValueError: when what is to guide isn't there or can't be used, or nothing is optimised.
         """
-        weights = self.guidance
+        weights = self.guidance.of(hints)
         found: list[Guide] = []
         if self.optimizer is None:
-            if weights.labels or weights.points or any(hints.channels) or weights.extractor:
+            if weights:
                 raise ValueError("guides: serve optimisation and refinement, and there is neither; set refine above 0.")
             return ()
-        if weights.labels:
-            guide, told = label_guide(hints, grid, affine, weights.labels)
+        if "labels" in weights:
+            guide, told = label_guide(hints, grid, affine, weights["labels"])
             found.append(guide)
             notes += told
-        if weights.points:
-            found.append(point_guide(hints, grid, affine, weights.points, self.device))
-        if weights.channels and any(hints.channels):
+        if "points" in weights:
+            found.append(point_guide(hints, grid, affine, weights["points"], self.device))
+        if "channels" in weights:
             scale = partial(seen_intensities, percentiles())
-            found.append(channel_guide(hints, grid, affine, weights.channels, scale, self.optimizer.losses))
+            found.append(channel_guide(hints, grid, affine, weights["channels"], scale, self.optimizer.losses))
         return found
+
+    def guiding(self, hints: Hints) -> Mapping[str, float]:
+        """See :py:meth:`PairRegistrar.guiding`."""
+        return self.guidance.of(hints)
 
     def guided(self) -> Sequence[str]:
         """The metrics of the labels and of the landmarks, where they guide."""
