@@ -182,6 +182,8 @@ class DenseOptimizer(FieldOptimizer):
             :py:class:`AffineOptimizer`. Each is brought down on the coarsest level; the one that then fits best is
             followed, item by item.
         margin: by how much of the dissimilarity a start must fit better than the ones before it to be followed.
+        hold: keeps the field it starts from, as a network's: what each level adds is composed with it, smoothed by
+            itself, and gives back this share at every step, in [0, 1); None smooths the whole.
     """
 
     power = 2  # of the voxels' sides, that turns a gradient by voxels into a displacement along the gradient by mm
@@ -196,8 +198,11 @@ class DenseOptimizer(FieldOptimizer):
         tolerance: float = 1e-3,
         starts: Sequence[Start] = (),
         margin: float = 0.0,
+        hold: float | None = None,
     ) -> None:
         super().__init__(similarity, iterations, tolerance)
+        if hold is not None and not 0 <= hold < 1:
+            raise ValueError(f"hold must be None or at least 0 and below 1, got {hold}.")
         if not 0 < step < 1:
             raise ValueError(f"step must lie between 0 and 1 voxel, got {step}.")
         self.step = step
@@ -205,6 +210,7 @@ class DenseOptimizer(FieldOptimizer):
         self.field_sigma = field_sigma
         self.starts = tuple(starts)
         self.margin = margin
+        self.hold = hold
 
     @torch.no_grad()
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
@@ -220,6 +226,7 @@ class DenseOptimizer(FieldOptimizer):
     def _descend(self, level: Level, start: Tensor) -> Tensor:
         """Descend with each item until it has converged; one that then sees too little stays where it was."""
         ddf = start.clone()
+        added = torch.zeros_like(start)
         history: list[list[list[float]]] = [[] for _ in ddf]  # of each item the loss and each guide's error
 
         def goes_on(past: list[list[float]]) -> bool:
@@ -230,7 +237,12 @@ class DenseOptimizer(FieldOptimizer):
             for item, loss in zip(going, losses.tolist(), strict=True):
                 history[item].append(loss)
             length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
-            ddf[going] = smooth(compose(ddf[going], -self.step / length * force), self.field_sigma)
+            update = -self.step / length * force
+            if self.hold is None:
+                ddf[going] = smooth(compose(ddf[going], update), self.field_sigma)
+            else:
+                added[going] = (1 - self.hold) * smooth(compose(added[going], update), self.field_sigma)
+                ddf[going] = compose(start[going], added[going])
         return _where(level.keeps_view(start, ddf), ddf, start)
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
