@@ -691,9 +691,9 @@ def compare(
         datalist: JSON datalist of pairs.
         output_dir: folder to write.
         methods: rows, separated by commas; p-values are against the first. There are the classical identity, affine,
-            elastix, syn, lddmm, demons, greedy and convexadam (of volumes), optimise (no network), and the learned
-            fmirnet and any config of the bundle's configs/variants, such as voxelmorph; with +refine behind a network,
-            its field is refined.
+            elastix, syn, lddmm, demons, lcc_demons, greedy, convexadam (of volumes), optimise (no network), and the
+            learned fmirnet and any config of the bundle's configs/variants, such as voxelmorph; with +refine behind a
+            network, its field is refined.
         section: section of the datalist.
         tuned: JSON file of "compare tune", whose settings are taken.
         spatial_size: resample both images to square voxels, so many along the longest side; by default each image's
@@ -755,7 +755,9 @@ def compare_tune(
     print(studies.trials_table(studies.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
 
 
-def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None = None) -> None:
+def table(
+    *, study: str, source_dir: str, work_dir: str, results_dir: str | None = None, keep: Sequence[str] = ()
+) -> None:
     """Make a whole table from raw data: prepare the pairs, tune, train and compare.
 
     Started again, it goes on where it broke off; nothing that is done is done again.
@@ -765,8 +767,10 @@ def table(*, study: str, source_dir: str, work_dir: str, results_dir: str | None
         source_dir: folder of the raw data sets.
         work_dir: folder for prepared data, training runs, cases and figures.
         results_dir: folder that also gets the table as .md, .csv and .json; no images.
+        keep: methods, such as voxelmorph,vtn, whose rows in results_dir stay where their settings are the same: what
+            took hours to train need not be run again to add a row.
     """
-    print(studies.run_study(study, source_dir, work_dir, results_dir))
+    print(studies.run_study(study, source_dir, work_dir, results_dir, keep))
 
 
 def profile(

@@ -20,7 +20,7 @@ from fmirnet_monai.workflow import split_files
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pair whose images are the same but for noise, and labels, landmarks and channels that moved by three voxels of 1.5 mm."""
+    """A pair of images that differ in noise alone; labels, landmarks and channels have moved by three voxels."""
     folder = tmp_path_factory.mktemp("guides")
     image = smooth(torch.rand(1, 1, 48, 44, generator=torch.Generator().manual_seed(0)), 2.0)[0]
     channel = smooth(torch.rand(1, 1, 48, 44, generator=torch.Generator().manual_seed(1)), 2.0)[0]

@@ -3,7 +3,7 @@
 from .ants import SynRegistrar, TimeVaryingRegistrar
 from .base import ClassicalRegistrar
 from .convexadam import ConvexAdamRegistrar
-from .demons import DemonsRegistrar
+from .demons import DemonsRegistrar, LCCDemonsRegistrar
 from .elastix import ElastixRegistrar
 from .greedy import GreedyRegistrar
 from .identity import IdentityRegistrar
@@ -15,6 +15,7 @@ __all__ = [
     "ElastixRegistrar",
     "GreedyRegistrar",
     "IdentityRegistrar",
+    "LCCDemonsRegistrar",
     "SynRegistrar",
     "TimeVaryingRegistrar",
 ]

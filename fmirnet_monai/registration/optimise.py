@@ -237,13 +237,15 @@ class DenseOptimizer(FieldOptimizer):
             for item, loss in zip(going, losses.tolist(), strict=True):
                 history[item].append(loss)
             length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
-            update = -self.step / length * force
-            if self.hold is None:
-                ddf[going] = smooth(compose(ddf[going], update), self.field_sigma)
-            else:
-                added[going] = (1 - self.hold) * smooth(compose(added[going], update), self.field_sigma)
-                ddf[going] = compose(start[going], added[going])
+            ddf[going], added[going] = self.moved(start[going], ddf[going], added[going], -self.step / length * force)
         return _where(level.keeps_view(start, ddf), ddf, start)
+
+    def moved(self, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+        """The field after an update, and what it adds to the level's start, each ``(B, D, *spatial)`` in voxels."""
+        if self.hold is None:
+            return smooth(compose(ddf, update), self.field_sigma), added
+        added = (1 - self.hold) * smooth(compose(added, update), self.field_sigma)
+        return compose(start, added), added
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
         """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, less the guides'

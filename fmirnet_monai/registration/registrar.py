@@ -33,7 +33,7 @@ STARTS: dict[str, Callable[[str], Start]] = {
 }
 CHOSEN: dict[int, dict[str, Any]] = {
     2: {"iterations": (40, 40), "step": 0.25, "update_sigma": 3.0, "margin": 0.2},
-    3: {"field_sigma": 0.7},
+    3: {"update_sigma": 1.5, "field_sigma": 0.5},
 }
 
 

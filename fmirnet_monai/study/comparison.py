@@ -101,6 +101,7 @@ def compare(
     pictures: int = 3,
     memory: bool = False,
     labels: Mapping[str, str] | None = None,
+    kept: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Run what has not been run yet and write ``comparison.md``, ``.csv``, ``.json`` and ``comparison.png``.
 
@@ -116,6 +117,7 @@ def compare(
         pictures: cases in the figure, spread evenly; 0 draws none.
         memory: measure each method's peak memory too, on the first case that did not fail.
         labels: number to name of the labels whose Dice gets a column of its own.
+        kept: cases of rows that are not to be run, see :py:func:`kept_rows`.
 
     Returns:
         the Markdown table.
@@ -123,6 +125,7 @@ def compare(
     Raises:
         ValueError: when the folder holds cases of other settings.
     """
+    kept = kept or {}
     folder = Path(output_dir)
     context = context or Context()
     pairs = cases.load()
@@ -131,13 +134,54 @@ def compare(
     progress = tqdm(total=len(pairs) * len(methods), unit="case")
     for spec in methods:
         progress.set_description(spec.row)
-        rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
+        if spec.row in kept:
+            rows[spec.row] = kept[spec.row]
+            progress.update(len(pairs))
+        else:
+            rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
     progress.close()
-    _compare_alike(rows, pairs, cases, context, folder)
-    text = _write(folder, title, cases, methods, rows, context, dice_heads(labels))
+    _compare_alike({row: table for row, table in rows.items() if row not in kept}, pairs, cases, context, folder)
+    text = _write(folder, title, cases, methods, rows, context, dice_heads(labels), tuple(kept))
     if shown:
         _draw(folder, [pair for pair in pairs if pair["case"] in shown], cases, methods, context)
     return text
+
+
+def kept_rows(
+    results: str | Path, names: Sequence[str], cases: Cases, methods: Sequence[MethodSpec]
+) -> dict[str, pd.DataFrame]:
+    """Rows of an earlier comparison of the same cases that need not be run again, such as those of trained networks.
+
+    Args:
+        results: JSON file of that comparison, its CSV beside it.
+        names: of the methods to keep.
+        cases: the pairs.
+        methods: rows of the table; those with other settings are left out, and those of which a case failed.
+
+    Raises:
+        FileNotFoundError: when there are no such results.
+        ValueError: for a name that is none of the methods', or when the results are of other cases.
+    """
+    path = Path(results)
+    if unknown := [name for name in names if name not in {spec.name for spec in methods}]:
+        raise ValueError(f"keep: {unknown[0]} is none of the methods {', '.join(sorted({s.name for s in methods}))}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"keep: no such results: {path}; leave out --keep to run every method.")
+    content = json.loads(path.read_text())
+    table = pd.read_csv(path.with_suffix(".csv"), dtype={"case": str, "subject": str, "error": str})
+    expected = {pair["case"]: SUBJECTS.join(_subjects(pair)) for pair in cases.load()}
+    found = {}
+    for spec in methods:
+        row = content["rows"].get(spec.row)
+        if spec.name not in names or row is None or row["failed"] or row["method"] != spec.name:
+            continue
+        if row["settings"] == json.loads(json.dumps(dict(spec.settings))):
+            own = table[table["method"] == spec.row].drop(columns="method").set_index("case").dropna(axis=1, how="all")
+            own["error"] = ""
+            if own["subject"].to_dict() != expected:
+                raise ValueError(f"keep: {path} is of other cases than {cases.datalist}; leave out --keep.")
+            found[spec.row] = own
+    return found
 
 
 def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], Registration]:
@@ -274,6 +318,7 @@ def _write(
     rows: Mapping[str, pd.DataFrame],
     context: Context,
     heads: Mapping[str, str],
+    kept: Sequence[str],
 ) -> str:
     measured = {name: table.drop(columns=["subject", "error"]) for name, table in rows.items()}
     columns = [name for metric in COLUMNS for name in ([metric, *heads] if metric == "dice" else [metric])]
@@ -328,6 +373,8 @@ def _write(
     lines += ["", "Settings:", ""]
     lines += [f"- {spec.row}: `{spec.name}` {_shown(spec.settings)}" for spec in methods]
     lines += [f"- all: {_shown({k: v for k, v in asdict(context).items() if k != 'models_dir'})}"]
+    if kept:
+        lines += ["", f"Not run again but kept from an earlier run, with the similarity each had: {'; '.join(kept)}."]
     lines += ["", "Versions: " + ", ".join(f"{name} {number}" for name, number in environment.items()) + ".", ""]
     text = "\n".join(lines)
     content = {

@@ -17,6 +17,7 @@ from fmirnet_monai.baselines import (
     ElastixRegistrar,
     GreedyRegistrar,
     IdentityRegistrar,
+    LCCDemonsRegistrar,
     SynRegistrar,
     TimeVaryingRegistrar,
 )
@@ -34,6 +35,7 @@ CLASSICAL: dict[str, type[PairRegistrar]] = {
     "syn": SynRegistrar,
     "lddmm": TimeVaryingRegistrar,
     "demons": DemonsRegistrar,
+    "lcc_demons": LCCDemonsRegistrar,
     "greedy": GreedyRegistrar,
     "convexadam": ConvexAdamRegistrar,
 }

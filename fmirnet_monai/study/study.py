@@ -16,7 +16,7 @@ from typing import Any
 from fmirnet_monai.data import check_sections, load_volumes, read_sections
 from fmirnet_monai.utils import write_text
 
-from .comparison import Cases, compare
+from .comparison import Cases, compare, kept_rows
 from .methods import Context, MethodSpec, read_tuned
 from .propagation import PropagationMethod, compare_propagation
 from .segmentation import SegmentationMethod, compare_segmentation
@@ -112,8 +112,8 @@ class RegistrationStudy(Study):
     tuning: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def make(self, work: Path, results: Path | None) -> str:
-        """Tune, train and compare, see :py:meth:`Study.make`."""
+    def make(self, work: Path, results: Path | None, keep: Sequence[str] = ()) -> str:
+        """Tune, train and compare, see :py:meth:`Study.make` and, for ``keep``, :py:func:`run_study`."""
         context = replace(Context(**self.context), models_dir=str(work / self.models))
         cases = Cases(str(work / self.datalist), **self.cases)
         settings: dict[str, dict[str, Any]] = {}
@@ -130,10 +130,13 @@ class RegistrationStudy(Study):
                     write_text(target, f"# Tuning, {self.title}\n\n{trials_table(found)}")
             settings |= read_tuned(tuned)
         methods = [_method(row, settings) for row in self.methods]
+        kept = kept_rows(results / f"{self.file.stem}.json", keep, cases, methods) if results and keep else {}
+        left = [spec for spec in methods if spec.row not in kept]
         learnt_from = str(work / (self.training_datalist or self.datalist))
-        jobs = [spec.job(learnt_from, context, self.training) for spec in methods if spec.learned]
+        jobs = [spec.job(learnt_from, context, self.training) for spec in left if spec.learned]
         train_networks(list({job.output_dir: job for job in jobs}.values()))
-        return compare(cases, methods, self.folder(work), context, self.title, memory=True, labels=self.labels)
+        folder = self.folder(work)
+        return compare(cases, methods, folder, context, self.title, memory=True, labels=self.labels, kept=kept)
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,11 @@ KINDS: dict[str, type[Study]] = {
 
 
 def run_study(
-    path: str | Path, source_dir: str | Path, work_dir: str | Path, results_dir: str | Path | None = None
+    path: str | Path,
+    source_dir: str | Path,
+    work_dir: str | Path,
+    results_dir: str | Path | None = None,
+    keep: Sequence[str] = (),
 ) -> str:
     """Make the table of a study; started again, it goes on where it broke off.
 
@@ -199,6 +206,7 @@ def run_study(
         source_dir: folder of the raw data sets.
         work_dir: folder for data, runs, cases and figures.
         results_dir: folder that gets the table as Markdown, CSV and JSON, and the trials of the tuning; no images.
+        keep: methods of a registration study whose rows in ``results_dir`` stay, where their settings are the same.
 
     Returns:
         the Markdown table.
@@ -210,8 +218,10 @@ def run_study(
     study, work, results = Study.read(path), Path(work_dir), Path(results_dir) if results_dir else None
     if not Path(source_dir).is_dir():
         raise FileNotFoundError(f"source_dir: no such folder: {source_dir}; give the folder of the raw data sets.")
+    if keep and (results is None or not isinstance(study, RegistrationStudy)):
+        raise ValueError("keep: takes rows of registration studies from --results_dir; give that, or leave it out.")
     _prepare(study, Path(source_dir), work)
-    text = study.make(work, results)
+    text = study.make(work, results, keep) if isinstance(study, RegistrationStudy) else study.make(work, results)
     if results:
         for suffix in (".md", ".csv", ".json"):
             results.mkdir(parents=True, exist_ok=True)

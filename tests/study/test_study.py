@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -48,6 +49,21 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
     assert min(tensor.shape[0] for tensor in weights.values()) == 2
     monkeypatch.setattr(TrainingJob, "command", lambda *_: pytest.fail("trained again"))
     assert run_study(*arguments) == text
+
+    # the same results, and another row, without the folder of the run
+    (tmp_path / "study.json").write_text(json.dumps({**study, "methods": [*study["methods"], {"name": "affine"}]}))
+    kept = run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", tmp_path / "results", ["fmirnet"])
+    rows = [next(line for line in table.splitlines() if line.startswith("| ours | 4")) for table in (text, kept)]
+    assert rows[0] == rows[1] and "| affine | 4 |" in kept
+    assert "kept from an earlier run, with the similarity each had: ours." in kept
+    cases = pd.read_csv(tmp_path / "results" / "study.csv")
+    assert cases.groupby("method").size().to_dict() == {"ours": 4, "identity": 4, "affine": 4}
+    with pytest.raises(ValueError, match="keep: vtn is none of the methods affine, fmirnet, identity"):
+        run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", tmp_path / "results", ["vtn"])
+    with pytest.raises(ValueError, match="keep: takes rows of registration studies from --results_dir"):
+        run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", keep=["fmirnet"])
+    with pytest.raises(FileNotFoundError, match="keep: no such results"):
+        run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", tmp_path / "none", ["fmirnet"])
 
 
 def test_wrong_study_is_named(tmp_path: Path) -> None:
