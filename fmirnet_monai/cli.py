@@ -379,7 +379,7 @@ def register(
     skip_existing: bool = False,
     bundle: str | None = None,
     affine: bool | str = "auto",
-    refine: int = 30,
+    refine: int | None = None,
     slices: bool | None = None,
     intensity: str = "auto",
     similarity: str = "auto",
@@ -428,7 +428,7 @@ def register(
             Hounsfield units in 2-D or in less than 16 slices, direct optimisation for everything else.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).
-        refine: steps of refinement of a bundle's field, 0 for none.
+        refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
         slices: register volumes slice by slice, along the axis of the largest spacing; by default only those of less
             than 16 slices.
         intensity: auto, bundle (its own window), percentiles (of each image), or a window such as -125,275.
@@ -507,7 +507,7 @@ def propagate(
     slices: Sequence[int] | None = None,
     label_ids: Sequence[int] | None = None,
     bundle: str | None = None,
-    refine: int = 30,
+    refine: int | None = None,
     train_epochs: int = 0,
     intensity: str = "auto",
     device: str = "auto",
@@ -529,7 +529,7 @@ def propagate(
         label_ids: labels to propagate; default all.
         bundle: name or folder of a registration bundle, such as fmirnet_chaos; by default none, direct optimisation,
             which is slower and needs no training.
-        refine: steps of refinement of a bundle's field, 0 for none.
+        refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
         train_epochs: passes in which a segmentation network learns the propagated labels of this volume; the answer is
             then both together. 30 is a good number and takes some minutes without a GPU; 0 for none.
         intensity: auto, bundle (its own window), percentiles (of the volume), or a window such as -125,275.

@@ -32,7 +32,7 @@ class Method:
 
     bundle: str | None = None
     affine: str = "auto"
-    refine: int = 30
+    refine: int | None = None
     slices: bool | None = None
     intensity: str = "auto"
     device: str = "auto"
@@ -46,7 +46,7 @@ class Method:
         for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in table:
                 raise ValueError(f"{name} must be one of {', '.join(table)}, got {getattr(self, name)!r}.")
-        if self.refine < 0:
+        if self.refine is not None and self.refine < 0:
             raise ValueError(f"refine must be at least 0, got {self.refine}.")
         window(self.intensity)
         try:

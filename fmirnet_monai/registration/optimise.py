@@ -182,8 +182,8 @@ class DenseOptimizer(FieldOptimizer):
             :py:class:`AffineOptimizer`. Each is brought down on the coarsest level; the one that then fits best is
             followed, item by item.
         margin: by how much of the dissimilarity a start must fit better than the ones before it to be followed.
-        hold: keeps the field it starts from, as a network's: what each level adds is composed with it, smoothed by
-            itself, and gives back this share at every step, in [0, 1); None smooths the whole.
+        anchored: keep what is known already, such as a network's field: only what a level adds to the field that it
+            starts from is smoothed, by ``field_sigma``, and not the whole.
     """
 
     power = 2  # of the voxels' sides, that turns a gradient by voxels into a displacement along the gradient by mm
@@ -198,11 +198,9 @@ class DenseOptimizer(FieldOptimizer):
         tolerance: float = 1e-3,
         starts: Sequence[Start] = (),
         margin: float = 0.0,
-        hold: float | None = None,
+        anchored: bool = False,
     ) -> None:
         super().__init__(similarity, iterations, tolerance)
-        if hold is not None and not 0 <= hold < 1:
-            raise ValueError(f"hold must be None or at least 0 and below 1, got {hold}.")
         if not 0 < step < 1:
             raise ValueError(f"step must lie between 0 and 1 voxel, got {step}.")
         self.step = step
@@ -210,7 +208,7 @@ class DenseOptimizer(FieldOptimizer):
         self.field_sigma = field_sigma
         self.starts = tuple(starts)
         self.margin = margin
-        self.hold = hold
+        self.anchored = anchored
 
     @torch.no_grad()
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
@@ -242,9 +240,9 @@ class DenseOptimizer(FieldOptimizer):
 
     def moved(self, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
         """The field after an update, and what it adds to the level's start, each ``(B, D, *spatial)`` in voxels."""
-        if self.hold is None:
+        if not self.anchored:
             return smooth(compose(ddf, update), self.field_sigma), added
-        added = (1 - self.hold) * smooth(compose(added, update), self.field_sigma)
+        added = smooth(compose(added, update), self.field_sigma)
         return compose(start, added), added
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:

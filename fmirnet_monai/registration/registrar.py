@@ -115,7 +115,7 @@ class Registrar(PairRegistrar):
     def from_bundle(
         cls,
         bundle: str | Path,
-        refine: int = 0,
+        refine: int | None = 0,
         weights: str | Path | None = None,
         variant: str | None = None,
         overrides: Mapping[str, Any] | None = None,
@@ -125,7 +125,7 @@ class Registrar(PairRegistrar):
 
         Args:
             bundle: folder of a bundle, or the name of one in ``bundles``.
-            refine: at most so many steps of refinement per pair, 0 for none.
+            refine: at most so many steps of refinement per pair, 0 for none, None for as many as the bundle says.
             weights: file of weights, by default the bundle's own.
             variant: name of a config in the bundle's ``configs/variants``.
             overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
@@ -148,8 +148,9 @@ class Registrar(PairRegistrar):
             "affine": config.get("affine", "off"),
             "name": variant or folder.name,
         }
-        if refine:
+        if refine != 0:
             prepared["optimizer"] = config.get_parsed_content("refinement")
+        if refine:
             prepared["optimizer"].iterations = (refine,)
         return cls(network, **{**prepared, **options})
 

@@ -41,7 +41,6 @@ CLASSICAL: dict[str, type[PairRegistrar]] = {
 }
 OPTIMISE = "optimise"
 REFINED = "+refine"
-REFINE_STEPS = 30
 # what tuning searches: weights of a network's loss; settings of direct optimisation and of refinement
 LOSS_GRID: dict[str, list[Any]] = {"loss#weights#smoothness": [0.01, 0.05]}
 OPTIMISER_GRID: dict[str, list[Any]] = {
@@ -187,9 +186,9 @@ class MethodSpec(Row):
         settings = {key: value for key, value in self.settings.items() if key not in own}
         shared = {} if "bundle" in self.settings else context.overrides
         overrides = {**shared, **self.settings.get("overrides", {})}
-        refine = 0
+        refine: int | None = 0
         if self.refined:
-            refine = int(settings.pop("steps", REFINE_STEPS))
+            refine = settings.pop("steps", None)
             overrides = {**overrides, **{f"refinement#{key}": value for key, value in settings.items()}}
         elif settings:
             raise ValueError(f"{self.row}: a network has no settings {sorted(settings)} unless it is refined.")
