@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
 
 from .affine import STAGES, register_affine
-from .guidance import Hints, missed
+from .guidance import Guidance, Hints, missed
 from .guides import Guide
 from .result import Intensity, Registration, on_grid, seen_intensities, timed
 
@@ -43,6 +43,7 @@ class PairRegistrar(ABC):
         fill: value of the warped image beyond the moving one; by default the moving image's smallest.
         antialias: smooth the moving image before it is warped for the result, where the fixed image is coarser. What is
             registered always is.
+        guidance: what else than the images guides the registration, and how strongly.
 
     Raises:
         ValueError: when an option is out of its range.
@@ -55,6 +56,7 @@ class PairRegistrar(ABC):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     fill: float | None = None
     antialias: bool = False
+    guidance: Guidance = field(default_factory=Guidance)
 
     def __post_init__(self) -> None:
         if self.affine not in AFFINE:
@@ -81,22 +83,19 @@ class PairRegistrar(ABC):
         """
 
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
-        """What else is to fit, of a pair on the working grid; most methods know of nothing.
+        """What else is to fit, of a pair on the working grid; most methods know of no guides.
 
         Args:
             hints: what belongs to the images.
             grid: as in :py:meth:`deform`.
             affine: stage before it.
             notes: gets what is to be told of them.
+
+        Raises:
+            ValueError: when there is something that the method can't be guided by.
         """
-        return ()
-
-    def guiding(self, hints: Hints) -> Mapping[str, float]:
-        """The weights of what guides a pair, by name."""
-        return {}
-
-    def guided(self) -> Sequence[str]:
-        """The metrics of what guides the registration, which say nothing about other structures."""
+        if weights := self.guidance.of(hints):
+            raise ValueError(f"guides: {self.name} takes none, got {', '.join(weights)}.")
         return ()
 
     def working_grid(self, grid: Grid) -> Grid:
@@ -178,13 +177,13 @@ class PairRegistrar(ABC):
             fill=self.fill,
             antialias=self.antialias,
             timings=timings,
-            guided=tuple(self.guided()),
+            guided=self.guidance.metrics,
             notes=notes,
             settings={
                 "method": self.name,
                 "affine": self.affine,
                 **self.describe(fixed_grid),
-                **({"guides": guiding} if (guiding := self.guiding(hints)) else {}),
+                **({"guides": weights} if (weights := self.guidance.of(hints)) else {}),
                 **self.settings,
             },
         )
@@ -245,7 +244,7 @@ class PairRegistrar(ABC):
             hints, notes = hints or Hints(), [] if notes is None else notes
             guides = self.guides(hints, grid, affine, notes)
         deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings, guides)
-        if "tre_mean" in self.guided():
+        if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
         if not grid.matches(fixed_grid):
             deformable = DisplacementField(resize_field(deformable.ddf[None], fixed_grid.shape)[0], fixed_grid)

@@ -62,6 +62,12 @@ class Guidance:
         }
         return {name: getattr(self, name) for name, given in there.items() if given and getattr(self, name)}
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of what guides, which say how closely it was followed and nothing of other structures."""
+        of_labels, of_points = ("dice", "hd95", "assd"), ("tre_mean", "tre_median", "tre_95")
+        return (*(of_labels if self.labels else ()), *(of_points if self.points else ()))
+
 
 @dataclass(frozen=True, eq=False)
 class Hints:
@@ -119,7 +125,7 @@ def label_guide(hints: Hints, grid: Grid, affine: Map, weight: float) -> tuple[L
         for label, through in ((moving, affine), (fixed, None))
     ]
     told = [
-        f"label {_listed(sorted(lone))} is in {name} alone and guides nothing."
+        f"guide: only {name} holds {_listed(sorted(lone))}; what one side lacks guides nothing."
         for name, lone in (("moving_label", held[0] - held[1]), ("fixed_label", held[1] - held[0]))
         if lone
     ]

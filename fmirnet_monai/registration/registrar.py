@@ -18,7 +18,7 @@ from fmirnet_monai.spatial import Affine, DisplacementField, Grid
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar, percentiles
-from .guidance import Guidance, Hints, channel_guide, feature_guide, label_guide, point_guide
+from .guidance import Hints, channel_guide, feature_guide, label_guide, point_guide
 from .guides import Guide
 from .optimise import DenseOptimizer, FieldOptimizer, Start
 from .result import seen_intensities, timed
@@ -85,7 +85,6 @@ class Registrar(PairRegistrar):
             is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
         progress: show a bar while slices are registered.
-        guidance: what else than the images guides optimisation and refinement, and how strongly.
         options: those of :py:class:`PairRegistrar`.
 
     Raises:
@@ -97,7 +96,6 @@ class Registrar(PairRegistrar):
     spatial_dims: int = 3
     spatial_size: int = 128
     progress: bool = False
-    guidance: Guidance = field(default_factory=Guidance)
     name: str = field(default="optimisation", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -110,6 +108,8 @@ class Registrar(PairRegistrar):
             self.optimizer = default_optimizer(self.spatial_dims, aligned=self.affine != "off")
         if self.network is not None:
             self.network = self.network.to(self.device).eval()
+        if isinstance(self.guidance.extractor, nn.Module):
+            self.guidance.extractor.to(self.device)
 
     @classmethod
     def from_bundle(
@@ -214,15 +214,6 @@ class Registrar(PairRegistrar):
             scale = partial(seen_intensities, percentiles())
             found.append(channel_guide(hints, grid, affine, weights["channels"], scale, self.optimizer.losses))
         return found
-
-    def guiding(self, hints: Hints) -> Mapping[str, float]:
-        """See :py:meth:`PairRegistrar.guiding`."""
-        return self.guidance.of(hints)
-
-    def guided(self) -> Sequence[str]:
-        """The metrics of the labels and of the landmarks, where they guide."""
-        of_labels, of_points = ("dice", "hd95", "assd"), ("tre_mean", "tre_median", "tre_95")
-        return (*(of_labels if self.guidance.labels else ()), *(of_points if self.guidance.points else ()))
 
     def deform(
         self,

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fmirnet_monai.baselines import IdentityRegistrar
 from fmirnet_monai.registration import AffineOptimizer, DenseOptimizer, Guidance, Registerd, Registrar, load_extractor
 from fmirnet_monai.registration.guidance import feature_guide, trusted
 from fmirnet_monai.registration.guides import ChannelGuide, LabelGuide, PointGuide
@@ -122,7 +123,7 @@ def test_a_label_that_one_side_lacks_is_told_and_guides_nothing(side: str) -> No
     labels[f"{side}_label"] = MetaTensor(torch.where(lacking == HIDDEN, 0, lacking), affine=affine)
     found = case.register(Guidance(labels=1.0), **labels)
     other = {"moving": "fixed", "fixed": "moving"}[side]
-    assert case.told == [f"label {HIDDEN} is in {other}_label alone and guides nothing."]
+    assert case.told == [f"guide: only {other}_label holds {HIDDEN}; what one side lacks guides nothing."]
     assert found["shown"] > without["shown"] - 0.01 and found["least"] > 0
     assert found["hidden"] == pytest.approx(without["hidden"], abs=0.1)
 
@@ -260,6 +261,10 @@ def test_guides_are_told_when_they_can_t_be_used() -> None:
     affine = Registrar(optimizer=AffineOptimizer("mse"), spatial_dims=2, guidance=Guidance(labels=1.0))
     with pytest.raises(ValueError, match="guides: the affine optimizer takes none"):
         affine.register(case.moving, case.fixed, case.moving_label, case.fixed_label)
+    with pytest.raises(ValueError, match="guides: identity takes none, got channels"):
+        IdentityRegistrar().register(
+            case.moving, case.fixed, moving_channels=[case.moving], fixed_channels=[case.fixed]
+        )
 
 
 def test_items_of_a_batch_are_guided_each_by_itself() -> None:
@@ -315,7 +320,7 @@ def test_guides_in_a_pipeline() -> None:
     channels = Registerd("pre_seg", "pre", "post", mode="nearest", channel_keys=(["pre_seg"], ["post_seg"]))(data)
     assert label_metrics(channels["pre_seg"], on_grid(case.fixed_label, Grid.of(case.fixed)))[f"dice_{HIDDEN}"] > 0.9
     lacking = {**data, "pre_seg": case.moving_label * (case.moving_label == 1)}
-    with pytest.warns(UserWarning, match="label 2 is in fixed_label alone and guides nothing"):
+    with pytest.warns(UserWarning, match="guide: only fixed_label holds 2; what one side lacks guides nothing"):
         Registerd("pre_seg", "pre", "post", mode="nearest", label_keys=["pre_seg", "post_seg"])(lacking)
     with pytest.raises(ValueError, match="label_keys must be two, of the moving and the fixed image, got 'pre_seg'"):
         Registerd("pre", "pre", "post", label_keys="pre_seg")
