@@ -33,7 +33,7 @@ STARTS: dict[str, Callable[[str], Start]] = {
 }
 CHOSEN: dict[int, dict[str, Any]] = {
     2: {"iterations": (40, 40), "step": 0.25, "update_sigma": 3.0, "margin": 0.2},
-    3: {"update_sigma": 1.5, "field_sigma": 0.5},
+    3: {"update_sigma": 1.2},
 }
 
 
@@ -48,7 +48,7 @@ def default_optimizer(
     """Optimisation of a similarity without a network.
 
     What the dense one does where nothing else is asked for was chosen on validation pairs
-    (``docs/results/descent_*.md``): in 2-D two levels and small steps, in 3-D three levels and more smoothing.
+    (``docs/results/descent_*.md``): in 2-D two levels and small steps, in 3-D three levels and updates smoothed by less.
 
     Args:
         spatial_dims: 2 or 3.

