@@ -48,7 +48,7 @@ def default_optimizer(
     """Optimisation of a similarity without a network.
 
     What the dense one does where nothing else is asked for was chosen on validation pairs
-    (``docs/results/descent_*.md``): in 2-D two levels and small steps, in 3-D three levels and updates smoothed by less.
+    (``docs/results/descent_*.md``): in 2-D two levels of small steps, in 3-D three of updates that are smoothed less.
 
     Args:
         spatial_dims: 2 or 3.
