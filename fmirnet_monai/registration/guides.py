@@ -10,6 +10,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from fmirnet_monai.spatial import identity_grid, resize, smooth
 from fmirnet_monai.spatial.field import sample, sample_at
 
 TINY = 1e-12  # pull, below which there is none
+SPREAD = 2.0  # voxels: the least smoothing of labels' and landmarks' pull, which takes along what lies around them
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,6 +78,7 @@ class _Channels(Guide):
         fixed: same shape.
     """
 
+    spread: ClassVar[float] = 0.0
     moving: Tensor
     fixed: Tensor
 
@@ -98,7 +101,7 @@ class _Channels(Guide):
 
     def pull(self, ddf: Tensor, seen: Tensor, scale: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """See :py:meth:`Guide.pull`."""
-        warped = self._warped(ddf)
+        warped, sigma = self._warped(ddf), max(sigma, self.spread)
         errors, slope = self.compare(warped, seen)
         axes = range(2, warped.dim())
         downhill = torch.stack([-(slope * torch.gradient(warped, dim=axis)[0]).sum(1) for axis in axes], dim=1)
@@ -123,6 +126,8 @@ class LabelGuide(_Channels):
 
     Labels count by their sizes, so that the outline of a small one pulls as strongly as that of a large one.
     """
+
+    spread: ClassVar[float] = SPREAD
 
     def full(self, sigma: float) -> float:
         """What the edge of a label that is more than a voxel away comes to once it is smoothed."""
@@ -214,7 +219,7 @@ class PointGuide(Guide):
 
     def pull(self, ddf: Tensor, seen: Tensor, scale: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """See :py:meth:`Guide.pull`; landmarks that lie close together pull together."""
-        sides = scale.flatten()
+        sides, sigma = scale.flatten(), max(sigma, SPREAD)
         left = self.left(ddf)
         lengths = [(vectors / sides).norm(dim=1, keepdim=True) for vectors in left]
         steps = [vectors / length.clamp(min=1) for vectors, length in zip(left, lengths, strict=True)]
