@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,20 +66,26 @@ class ConvexAdamRegistrar(ClassicalRegistrar):
             raise ValueError(f"{self.name} registers volumes, this image has the shape {grid.shape}.")
 
     def displacement(self, moving: Tensor, fixed: Tensor, grid: Grid, masks: Masks) -> Tensor:
-        """Run ConvexAdam on the voxels; it takes masks as files, both or none."""
+        """Run ConvexAdam on the voxels; it takes masks as files, both or none.
+
+        It fails on masked volumes with sides that are odd or no multiple of its grids' spacings: these are padded.
+        """
         run, _ = optional_import("convexAdam.convex_adam_MIND", name="convex_adam_pt")
+        multiple = math.lcm(2, self.grid_spacing, self.adam_spacing)
+        beyond = [(0, -size % multiple) for size in grid.shape]
+        images = [np.pad(image[0].numpy(), beyond, mode="edge") for image in (fixed, moving)]
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             masked: dict[str, Any] = {}
             if any(mask is not None for mask in masks):
                 masked["use_mask"] = True
                 for name, mask in zip(("moving", "fixed"), masks, strict=True):
-                    values = np.ones(grid.shape) if mask is None else mask[0].numpy()
+                    values = np.pad(np.ones(grid.shape) if mask is None else mask[0].numpy(), beyond)
                     file = Path(folder) / f"{name}.nii.gz"
                     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), file)
                     masked[f"path_{name}_mask"] = file
             vectors = run(
-                fixed[0],
-                moving[0],
+                torch.from_numpy(images[0]),
+                torch.from_numpy(images[1]),
                 lambda_weight=self.smoothness,
                 grid_sp=self.grid_spacing,
                 disp_hw=self.reach,
@@ -88,4 +95,5 @@ class ConvexAdamRegistrar(ClassicalRegistrar):
                 device=torch.device("cpu"),
                 **masked,
             )
-        return torch.from_numpy(np.moveaxis(vectors, -1, 0).copy())
+        inner = tuple(slice(size) for size in grid.shape)
+        return torch.from_numpy(np.moveaxis(vectors[inner], -1, 0).copy())

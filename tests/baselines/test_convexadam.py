@@ -42,3 +42,13 @@ def test_slices_are_refused(case: Callable) -> None:
     moving, fixed, _, _ = case(2)
     with pytest.raises(ValueError, match="registers volumes"):
         ConvexAdamRegistrar().estimate(moving, fixed)
+
+
+@pytest.mark.parametrize("spacings", [(3, 2), (5, 3)])
+def test_masked_volumes_whose_sides_are_no_multiple_of_the_grids(spacings: tuple[int, int], case: Callable) -> None:
+    moving, fixed, _, _ = case(3)  # 40 x 36 x 20
+    mask = torch.ones_like(fixed)
+    mask[:, :8] = 0
+    registrar = ConvexAdamRegistrar(grid_spacing=spacings[0], adam_spacing=spacings[1], iterations=10)
+    found, plain = (registrar.estimate(moving, fixed, fixed_mask=m)[1].ddf for m in (mask, None))
+    assert found.shape == plain.shape and torch.isfinite(found).all() and found.abs().max() > 0.5
