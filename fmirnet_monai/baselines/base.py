@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fmirnet_monai.registration import PairRegistrar
-from fmirnet_monai.registration.guides import Guide
 from fmirnet_monai.registration.result import timed
 from fmirnet_monai.spatial import DisplacementField, Grid
 from fmirnet_monai.utils import reason
@@ -62,14 +60,7 @@ class ClassicalRegistrar(PairRegistrar):
         common = {item.name for item in fields(PairRegistrar)}
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in common}
 
-    def deform(
-        self,
-        pair: Tensor,
-        inside: Tensor,
-        grid: Grid,
-        timings: dict[str, float],
-        guides: Sequence[Guide] = (),
-    ) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """Register on the axes that have more than one voxel.
 
         Raises:

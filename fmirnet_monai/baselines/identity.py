@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from fmirnet_monai.registration import PairRegistrar
-from fmirnet_monai.registration.guides import Guide
 from fmirnet_monai.spatial import DisplacementField, Grid
 
 
@@ -20,13 +18,6 @@ class IdentityRegistrar(PairRegistrar):
     GRID: ClassVar[dict[str, list[Any]]] = {}
     name: str = "identity"
 
-    def deform(
-        self,
-        pair: Tensor,
-        inside: Tensor,
-        grid: Grid,
-        timings: dict[str, float],
-        guides: Sequence[Guide] = (),
-    ) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """The identity."""
         return DisplacementField.identity(grid)

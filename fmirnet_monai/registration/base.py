@@ -63,14 +63,7 @@ class PairRegistrar(ABC):
             raise ValueError(f"affine must be one of {AFFINE}, got {self.affine!r}.")
 
     @abstractmethod
-    def deform(
-        self,
-        pair: Tensor,
-        inside: Tensor,
-        grid: Grid,
-        timings: dict[str, float],
-        guides: Sequence[Guide] = (),
-    ) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         """The deformable map between two images that lie on one grid.
 
         Args:
@@ -79,8 +72,13 @@ class PairRegistrar(ABC):
                 stands, as networks were trained with: an edge that isn't there would pull.
             grid: of both images, and of the result: that of :py:meth:`working_grid`.
             timings: gets the seconds of each stage.
-            guides: what else is to fit, on ``grid``; see :py:meth:`guides`.
         """
+
+    def deform_guided(
+        self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float], guides: Sequence[Guide]
+    ) -> DisplacementField:
+        """The same with what :py:meth:`guides` gives, for methods that know of guides."""
+        return self.deform(pair, inside, grid, timings)
 
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
         """What else is to fit, of a pair on the working grid; most methods know of no guides.
@@ -243,7 +241,7 @@ class PairRegistrar(ABC):
                 inside.append(seen)
             hints, notes = hints or Hints(), [] if notes is None else notes
             guides = self.guides(hints, grid, affine, notes)
-        deformable = self.deform(torch.cat(images), torch.stack(inside), grid, timings, guides)
+        deformable = self.deform_guided(torch.cat(images), torch.stack(inside), grid, timings, guides)
         if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
         if not grid.matches(fixed_grid):

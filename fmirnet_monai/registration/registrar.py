@@ -215,13 +215,12 @@ class Registrar(PairRegistrar):
             found.append(channel_guide(hints, grid, affine, weights["channels"], scale, self.optimizer.losses))
         return found
 
-    def deform(
-        self,
-        pair: Tensor,
-        inside: Tensor,
-        grid: Grid,
-        timings: dict[str, float],
-        guides: Sequence[Guide] = (),
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
+        """Predict or optimise by the images alone, see :py:meth:`deform_guided`."""
+        return self.deform_guided(pair, inside, grid, timings, ())
+
+    def deform_guided(
+        self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float], guides: Sequence[Guide]
     ) -> DisplacementField:
         """Predict or optimise, slice by slice where asked; slices that only one image shows stay where they are."""
         axis = self._slice_axis(grid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from torch import Tensor
 from fmirnet_monai.baselines import IdentityRegistrar
 from fmirnet_monai.data import read_image, write_image
 from fmirnet_monai.registration.base import percentiles
-from fmirnet_monai.registration.guides import Guide
 from fmirnet_monai.registration.measure import image_metrics
 from fmirnet_monai.registration.result import seen_intensities
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, smooth
@@ -32,14 +30,7 @@ class ShiftRegistrar(IdentityRegistrar):
 
     name: str = "shift"
 
-    def deform(
-        self,
-        pair: Tensor,
-        inside: Tensor,
-        grid: Grid,
-        timings: dict[str, float],
-        guides: Sequence[Guide] = (),
-    ) -> DisplacementField:
+    def deform(self, pair: Tensor, inside: Tensor, grid: Grid, timings: dict[str, float]) -> DisplacementField:
         ddf = torch.zeros(grid.dims, *grid.shape)
         ddf[0] = SHIFT
         return DisplacementField(ddf, grid)
