@@ -126,8 +126,8 @@ class LCCDemonsRegistrar(ClassicalRegistrar):
 
     GRID: ClassVar[dict[str, list[Any]]] = {
         "window": [5, 9],
-        "update_sigma": [1.0, 2.0],
-        "field_sigma": [0.35, 0.7, 1.0],
+        "update_sigma": [0.5, 1.0, 2.0],
+        "field_sigma": [0.0, 0.35, 0.7, 1.0],
     }
 
     name: str = "lcc_demons"
