@@ -84,7 +84,21 @@ def load_network(
     path = Path(weights) if weights else folder / "models" / "model.pt"
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
-    network: torch.nn.Module = parser.get_parsed_content("network_def")
+    return load_weights(parser.get_parsed_content("network_def"), path).eval()
+
+
+def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.nn.Module:
+    """The network with the weights of a file, a bare state dict; as it is where there is none.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the weights belong to another network.
+    """
+    if weights is None:
+        return network
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: no such file: {path}.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises KeyError, EOFError, OSError, UnpicklingError, …
@@ -94,8 +108,8 @@ def load_network(
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"weights: {path} does not fit the network of {bundle_dir}: {reason(error)}.") from error
-    return network.eval()
+        raise ValueError(f"weights: {path} does not fit the network: {reason(error)}.") from error
+    return network
 
 
 def publish_weights(weights: str | Path, bundle_dir: str | Path) -> Path:

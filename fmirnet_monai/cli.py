@@ -41,6 +41,7 @@ def prepare_chaos(
     min_label_area: float = 500.0,
     partners: int | None = None,
     volumes: bool = False,
+    neighbours: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -59,10 +60,11 @@ def prepare_chaos(
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
+        neighbours: pair each slice with the next so many, in place of r, 2-D only.
     """
     cases = data.find_chaos_cases(source_dir, modality)
     named = _sections(sections, [data.chaos_subject(case, modality) for case in cases])
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named)
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours)
     read = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
     print(data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
 
@@ -87,6 +89,7 @@ def prepare_folder(
     min_label_area: float = 500.0,
     partners: int | None = None,
     volumes: bool = False,
+    neighbours: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -113,6 +116,7 @@ def prepare_folder(
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
+        neighbours: pair each slice with the next so many, in place of r, 2-D only.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -120,7 +124,7 @@ def prepare_folder(
         raise ValueError("give either --percentiles or --intensity_scale and --intensity_offset.")
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
     named = _sections(sections, [case.subject for case in cases])
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named)
+    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours)
     read = (
         data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles) for c in _progress(cases)
     )
@@ -277,14 +281,22 @@ def prepare_sliver(
     _report_left_out(datalist, left_out)
 
 
-def prepare_merge(*, datalists: Sequence[str], output: str) -> None:
+def prepare_merge(
+    *,
+    datalists: Sequence[str],
+    output: str,
+    names: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> None:
     """Join datalists section by section; every subject stays in the section its own datalist gave it.
 
     Args:
         datalists: two or more datalist files, separated by commas.
         output: datalist to write; paths in it are relative to its folder.
+        names: one for each, put before its subjects' names, such as ct,mr: subject 01 of one is not 01 of the other.
+        weights: how often training draws from each, such as 1,0.8,1.5; default by its number of pairs.
     """
-    print(data.merge_datalists([datalists] if isinstance(datalists, str) else datalists, output))
+    print(data.merge_datalists([datalists] if isinstance(datalists, str) else datalists, output, names, weights))
 
 
 def download_chaos(*, output_dir: str, archive: str = "CHAOS_Train_Sets.zip") -> None:
@@ -384,6 +396,7 @@ def register(
     intensity: str = "auto",
     similarity: str = "auto",
     optimizer: str = "dense",
+    flips: bool = False,
     fill: float | None = None,
     antialias: bool = False,
     inverse: bool = True,
@@ -435,6 +448,7 @@ def register(
         similarity: that the field is optimised or refined by: auto (mean squares and a local similarity), mse, lncc,
             ssim, or for images of different modalities, such as CT and MR, mi (mutual information) or mind (MIND-SSC).
         optimizer: of direct optimisation: dense, or affine.
+        flips: average a bundle's field over the mirror images of the pair, for four passes of the network in 2-D.
         fill: value of warped.nii.gz beyond the moving image; by default the moving image's smallest.
         antialias: smooth the moving image before warping where the fixed image is coarser; ITK and ANTs then give
             another image from the same transform. What is registered always is.
@@ -454,7 +468,7 @@ def register(
         load_extractor(features) if features else None,
     )
     method = workflow.Method(
-        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias, guidance
+        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias, guidance, flips
     )
     outputs = workflow.Outputs(report, inverse, metrics)
     if datalist is not None:

@@ -1,5 +1,6 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
+from .batches import DeviceBatches, pair_sampler
 from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
 from .datalist import (
     PATH_KEYS,
@@ -31,6 +32,7 @@ from .volume import Volume, check_finite
 __all__ = [
     "PATH_KEYS",
     "WRITTEN_IMAGES",
+    "DeviceBatches",
     "LoadedPair",
     "Pairing",
     "Points",
@@ -54,6 +56,7 @@ __all__ = [
     "load_volumes",
     "match_pairs",
     "merge_datalists",
+    "pair_sampler",
     "phantom_clip",
     "phantom_volume",
     "read_case_table",

@@ -172,7 +172,12 @@ def write_datalist(path: Path, sections: dict[str, list[Pair]], /, **properties:
     write_text(path, json.dumps({**properties, **counts, **sections}, indent=1) + "\n")
 
 
-def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path:
+def merge_datalists(
+    datalists: Sequence[str | Path],
+    output: str | Path,
+    names: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Path:
     """Join datalists section by section, so that each subject stays where its own datalist had it.
 
     What else than files and subject a pair has, such as its ``slice``, stays where all pairs have it: items of one
@@ -181,14 +186,23 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
     Args:
         datalists: two or more datalist files.
         output: the file to write; paths in it are relative to its folder.
+        names: one for each, put before the names of its subjects, so that 01 of one and 01 of another are two people.
+        weights: how often training draws from each, one for each; its training pairs share it, see
+            :py:func:`fmirnet_monai.data.pair_sampler`. By default all pairs are drawn alike.
 
     Returns:
         ``output``.
 
     Raises:
         FileExistsError: when ``output`` exists.
-        ValueError: when one subject stands in different sections.
+        ValueError: when one subject stands in different sections, or there are fewer or more names or weights than
+            datalists.
     """
+    for option, values in (("names", names), ("weights", weights)):
+        if values is not None and len(values) != len(datalists):
+            raise ValueError(f"{option}: give one for each of the {len(datalists)} datalists, got {len(values)}.")
+    if weights is not None and min(weights) < 0:
+        raise ValueError(f"weights must be at least 0, got {list(weights)}.")
     target = Path(output)
     if target.exists():
         raise FileExistsError(f"output: {target} exists; give another name or remove it.")
@@ -196,10 +210,14 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
     volumes: dict[str, list[Pair]] = {section: [] for section in SECTIONS}
     section_of: dict[str, str] = {}
     merged = [Path(datalist) for datalist in datalists]
-    for path in merged:
+    for number, path in enumerate(merged):
         content = read_datalist(path)
         for section in SECTIONS:
             for pair in content.get(section, []):
+                if names is not None and "subject" in pair:
+                    pair["subject"] = _each(f"{names[number]}_{{}}".format, pair["subject"])
+                if weights is not None and section == "training":
+                    pair["weight"] = weights[number] / len(content[section])
                 for subject in _subjects(pair):
                     if section_of.setdefault(subject, section) != section:
                         raise ValueError(
@@ -208,9 +226,11 @@ def merge_datalists(datalists: Sequence[str | Path], output: str | Path) -> Path
                         )
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
+                if names is not None:
+                    volume["subject"] = f"{names[number]}_{volume['subject']}"
                 volumes[section].append(_moved(volume, VOLUME_KEYS, path.parent, target.parent))
     pairs = [pair for section in sections.values() for pair in section]
-    for key in {key for pair in pairs for key in pair} - {*PATH_KEYS, "subject"}:
+    for key in {key for pair in pairs for key in pair} - {*PATH_KEYS, "subject", "weight"}:
         if not all(key in pair for pair in pairs):
             for pair in pairs:
                 pair.pop(key, None)

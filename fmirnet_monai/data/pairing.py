@@ -26,6 +26,7 @@ class Pairing:
         min_label_area: slices with less labelled area, in mm², are left out where a volume has a label; 2-D only.
         partners: each volume is the moving image of so many pairs in its section, None for all; 3-D only.
         sections: section of each subject, see :py:func:`read_sections`; then ``fractions`` and ``seed`` don't count.
+        neighbours: pair each slice with the next so many, in place of groups; 2-D only.
     """
 
     spatial_dims: int = 2
@@ -36,12 +37,15 @@ class Pairing:
     min_label_area: float = 500.0
     partners: int | None = None
     sections: Mapping[str, str] | None = field(default=None, repr=False)
+    neighbours: int | None = None
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims}.")
         if self.partners is not None and self.partners < 1:
             raise ValueError(f"partners must be at least 1, got {self.partners}.")
+        if self.neighbours is not None and self.neighbours < 1:
+            raise ValueError(f"neighbours must be at least 1, got {self.neighbours}.")
         if self.sections is not None and self.split != "subject":
             raise ValueError(f'sections: are of subjects, so split must be "subject", got {self.split!r}.')
         if wrong := set((self.sections or {}).values()) - set(SECTIONS):
@@ -51,7 +55,8 @@ class Pairing:
 
     def properties(self) -> dict[str, Any]:
         """The fields as a datalist notes them; of those that divide the subjects only the ones that did."""
-        unused = ("sections",) if self.sections is None else ("split", "fractions", "seed")
+        unused = {"sections"} if self.sections is None else {"split", "fractions", "seed"}
+        unused |= {"neighbours"} if self.neighbours is None else {"r"}
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
@@ -76,6 +81,15 @@ def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
         for group in groups
         if len(group)
     ]
+
+
+def slice_pairs(num_slices: int, pairing: Pairing) -> list[dict[str, int]]:
+    """The pairs of a volume's slices: ``moving`` and ``fixed``, numbers, and the ``group`` where there are groups."""
+    if pairing.neighbours is not None:
+        reach = range(1, pairing.neighbours + 1)
+        return [{"moving": i, "fixed": i + d} for i in range(num_slices) for d in reach if i + d < num_slices]
+    groups = enumerate(slice_groups(num_slices, pairing.r))
+    return [{"moving": moving, "fixed": i, "group": n} for n, (moving, others) in groups for i in others]
 
 
 def volume_pairs(subjects: Sequence[str]) -> list[tuple[str, str]]:

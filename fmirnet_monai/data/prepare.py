@@ -11,7 +11,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from .datalist import VOLUMES, write_datalist
-from .pairing import Pair, Pairing, limit_partners, slice_groups, split_pairs, volume_pairs
+from .pairing import Pair, Pairing, limit_partners, slice_pairs, split_pairs, volume_pairs
 from .volume import Volume
 
 Case = TypeVar("Case")
@@ -124,17 +124,12 @@ def _write_slices(volume: Volume, folder: Path, pairing: Pairing) -> list[Pair]:
         return []
     spacing = float(np.linalg.norm(volume.affine[:3, 2]))
     written = [write_item(folder, f"slices/{volume.subject}", volume, int(index)) for index in slices]
-    return [
-        pair_of(
-            written[moving],
-            written[fixed],
-            subject=volume.subject,
-            group=number,
-            distance=round(float(slices[fixed] - slices[moving]) * spacing, 3),
-        )
-        for number, (moving, others) in enumerate(slice_groups(len(slices), pairing.r))
-        for fixed in others
-    ]
+    pairs = []
+    for pair in slice_pairs(len(slices), pairing):
+        moving, fixed = pair.pop("moving"), pair.pop("fixed")
+        distance = round(float(slices[fixed] - slices[moving]) * spacing, 3)
+        pairs.append(pair_of(written[moving], written[fixed], subject=volume.subject, **pair, distance=distance))
+    return pairs
 
 
 def write_item(folder: Path, name: str, volume: Volume, index: int | None = None) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """What MONAI's Ignite engines need to train and evaluate registration and joint networks."""
 
-from .batch import loss_terms, prepare_joint_batch, prepare_pair_batch
+from .batch import loss_terms, on_device, prepare_joint_batch, prepare_labelled_batch, prepare_pair_batch
 from .handlers import (
+    ClipGradients,
     EarlyStopping,
     EpochSeed,
     GrowLevels,
@@ -20,6 +21,7 @@ from .metrics import (
 )
 
 __all__ = [
+    "ClipGradients",
     "EarlyStopping",
     "EpochSeed",
     "GrowLevels",
@@ -31,7 +33,9 @@ __all__ = [
     "handlers_of_this_process",
     "key_metric",
     "loss_terms",
+    "on_device",
     "prepare_joint_batch",
+    "prepare_labelled_batch",
     "prepare_pair_batch",
     "segmentation_key_metric",
     "segmentation_metrics",

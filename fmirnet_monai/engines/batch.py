@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -49,6 +49,43 @@ def prepare_joint_batch(
     return pair, (pair, label.as_tensor() if hasattr(label, "as_tensor") else label)
 
 
-def loss_terms(loss: nn.Module) -> Callable[[list[dict[str, Any]]], dict[str, float]]:
+def prepare_labelled_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
+    """What registration learns from that also takes labels: the pair, and the label maps of both its images.
+
+    Args:
+        batchdata: with ``"image"`` ``(B, 2 C, *spatial)`` and perhaps ``"labels"`` ``(B, 2, *spatial)``, the moving
+            image's first.
+        device: where to put it.
+        non_blocking: see :py:meth:`torch.Tensor.to`.
+        kwargs: further arguments of :py:meth:`torch.Tensor.to`.
+
+    Returns:
+        the pair, and the target ``(pair, labels)``, of which the labels may be None.
+    """
+    pair, _ = prepare_pair_batch(batchdata, device, non_blocking, **kwargs)
+    labels = batchdata.get("labels")
+    return pair, (pair, None if labels is None else torch.as_tensor(labels).to(device, non_blocking=non_blocking))
+
+
+def loss_terms(loss: nn.Module) -> Callable[[Any], dict[str, float]]:
     """Output transform for a statistics handler of the trainer: the loss and, where it has ``values``, its terms."""
-    return lambda output: {"loss": float(output[0]["loss"]), **getattr(loss, "values", {})}
+
+    return lambda output: {"loss": mean_loss(output), **getattr(loss, "values", {})}
+
+
+def mean_loss(output: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> float:
+    """The loss in a trainer's output, of a batch whole or as a list of its items."""
+    first = output if isinstance(output, Mapping) else output[0]
+    return torch.as_tensor(first["loss"]).item()
+
+
+def on_device(network: nn.Module, device: str | torch.device) -> nn.Module:
+    """The network on a device, weights in the order that convolutions are fastest in (channels last)."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    network = network.to(device)
+    for parameter in network.parameters():
+        if parameter.dim() in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
+    return network

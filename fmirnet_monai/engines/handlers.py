@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -12,11 +13,15 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar as IgniteProgressBar
 from monai.data import set_rnd
 from monai.engines import Evaluator, Workflow
+from monai.engines.utils import IterationEvents
 from monai.handlers import EarlyStopHandler, StatsHandler, TensorBoardStatsHandler
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
 
 from fmirnet_monai.networks import LapIRN
 from fmirnet_monai.utils import process_rank, save_checkpoint
+
+from .batch import mean_loss
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +34,7 @@ class EpochSeed:
         dataset: training data whose random transforms are seeded too.
     """
 
-    def __init__(self, seed: int, dataset: Dataset) -> None:
+    def __init__(self, seed: int, dataset: Dataset | None = None) -> None:
         self.seed = seed
         self.dataset = dataset
 
@@ -38,10 +43,14 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Workflow) -> None:
-        """Seed torch and the transforms."""
+        """Seed torch, the transforms and the sampler of several processes."""
         seed = self.seed + 1_000_003 * engine.state.epoch + 7919 * process_rank()
         torch.manual_seed(seed)
-        set_rnd(self.dataset, seed % 2**32)
+        if self.dataset is not None:
+            set_rnd(self.dataset, seed % 2**32)
+        sampler = getattr(engine.data_loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(engine.state.epoch)
 
 
 class GrowLevels:
@@ -124,6 +133,7 @@ class TrainingCheckpoint:
         save_dict: objects with ``state_dict`` and ``load_state_dict``; ``"network"`` must be among them.
         evaluator: its best metric chooses ``model.pt``.
         settings: what must be the same when the run is started again, by name, such as the datalist.
+        best: name in ``save_dict`` of the network that is validated and becomes ``model.pt``.
     """
 
     def __init__(
@@ -132,11 +142,13 @@ class TrainingCheckpoint:
         save_dict: Mapping[str, Any],
         evaluator: Evaluator,
         settings: Mapping[str, Any] | None = None,
+        best: str = "network",
     ) -> None:
-        if "network" not in save_dict:
-            raise ValueError(f"save_dict must name the 'network', got {list(save_dict)}.")
+        if missing := {"network", best} - set(save_dict):
+            raise ValueError(f"save_dict must name {sorted(missing)}, got {list(save_dict)}.")
         self.last = Path(output_dir) / "last.pt"
-        self.best = Path(output_dir) / "model.pt"
+        self.model = Path(output_dir) / "model.pt"
+        self.best = best
         self.save_dict = save_dict
         self.evaluator = evaluator
         self.settings = {name: str(value) for name, value in (settings or {}).items()}
@@ -174,7 +186,7 @@ class TrainingCheckpoint:
         if process_rank() > 0:
             return
         if self.evaluator.state.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.best, self.save_dict["network"].state_dict())
+            save_checkpoint(self.model, self.save_dict[self.best].state_dict())
         state = {name: item.state_dict() for name, item in self.save_dict.items()}
         progress = {
             "settings": self.settings,
@@ -185,21 +197,60 @@ class TrainingCheckpoint:
         save_checkpoint(self.last, {**state, **progress})
 
 
+class ClipGradients:
+    """Keep the length of all gradients together from going beyond a limit, before each step of the optimizer.
+
+    Args:
+        optimizer: whose parameters' gradients count.
+        limit: largest norm.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, limit: float = 1.0) -> None:
+        self.optimizer = optimizer
+        self.limit = limit
+
+    def attach(self, engine: Workflow) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Workflow) -> None:
+        """Clip."""
+        if engine.scaler is not None:
+            engine.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.limit)
+
+
 class ProgressBar(IgniteProgressBar):
-    """Ignite's progress bar as a MONAI handler.
+    """Ignite's progress bar as a MONAI handler, with the pairs a second.
+
+    On a GPU it moves at every tenth step only: to show a number is to wait for the device.
 
     Args:
         description: shown before the bar.
-        output_transform: the engine's output to what is shown behind the bar, such as the loss.
+        loss: also show the trainer's loss.
     """
 
-    def __init__(self, description: str, output_transform: Callable | None = None) -> None:
+    def __init__(self, description: str, loss: bool = False) -> None:
         super().__init__(desc=description, persist=False)
-        self.output_transform = output_transform
+        self.loss = loss
+        self.every = 1
+        self._since = perf_counter()
 
     def attach(self, engine: Workflow) -> None:  # type: ignore[override]
         """Attach to a trainer or evaluator."""
-        super().attach(engine, output_transform=self.output_transform)
+        cuda = engine.state.device is not None and engine.state.device.type == "cuda"
+        self.every = 10 if cuda else 1
+        event = Events.ITERATION_COMPLETED(every=self.every)
+        super().attach(engine, output_transform=self.shown, event_name=event)
+
+    def shown(self, output: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
+        """What stands behind the bar, of a batch whole or as a list of its items."""
+        pairs = len(output["image"]) if isinstance(output, Mapping) else len(output)
+        loss = {"loss": mean_loss(output)} if self.loss else {}
+        now, since = perf_counter(), self._since
+        self._since = now
+        return {**loss, "pairs/s": float(f"{self.every * pairs / (now - since):.3g}")}
 
 
 def handlers_of_this_process(handlers: Sequence[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ stands in either image where the mask is 0 has no influence on it or on its grad
 """
 
 from .joint import JointLoss
+from .labels import LabelledLoss, LabelOverlapLoss
 from .lncc import LocalNCCLoss, local_ncc_map
 from .masked import MSELoss, compare, masked_mean
 from .mind import MINDSSCLoss
@@ -21,6 +22,8 @@ __all__ = [
     "SIMILARITIES",
     "FoldingLoss",
     "JointLoss",
+    "LabelOverlapLoss",
+    "LabelledLoss",
     "LocalNCCLoss",
     "MINDSSCLoss",
     "MSELoss",

@@ -5,6 +5,7 @@
 
 from .dual_prnet import DualPRNet
 from .fcn import FCN
+from .flips import FlipAverage
 from .fmirnet import FMIRNet
 from .joint import JointNetwork, JointPrediction
 from .lapirn import LapIRN
@@ -17,6 +18,7 @@ __all__ = [
     "FCN",
     "DualPRNet",
     "FMIRNet",
+    "FlipAverage",
     "JointNetwork",
     "JointPrediction",
     "LapIRN",

@@ -41,6 +41,7 @@ class Method:
     fill: float | None = None
     antialias: bool = False
     guidance: Guidance = field(default_factory=Guidance)
+    flips: bool = False
 
     def __post_init__(self) -> None:
         for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
@@ -95,13 +96,16 @@ class Method:
             options["affine"] = self.affine
         settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
+            if self.flips:
+                raise ValueError("flips: are of a network's field, and direct optimisation has none; name a bundle.")
             aligned = self.affine not in ("auto", "off")
             optimizer = default_optimizer(dims, self.similarity, self.optimizer, aligned=aligned)
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
         if self.optimizer != "dense":
             raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")
         folder = find_bundle(bundle)
-        registrar = Registrar.from_bundle(folder, self.refine, settings={"bundle": str(folder), **settings}, **options)
+        settings |= {"bundle": str(folder)} | ({"flips": "true"} if self.flips else {})
+        registrar = Registrar.from_bundle(folder, self.refine, flips=self.flips, settings=settings, **options)
         if self.similarity != "auto":
             if registrar.optimizer is None:
                 raise ValueError(f"similarity: {self.similarity} is for the refinement; set refine above 0.")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
+from fmirnet_monai.networks import FlipAverage
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid
 
 from .affine_optimizer import AffineOptimizer
@@ -119,6 +120,7 @@ class Registrar(PairRegistrar):
         weights: str | Path | None = None,
         variant: str | None = None,
         overrides: Mapping[str, Any] | None = None,
+        flips: bool = False,
         **options: Any,
     ) -> Registrar:
         """A bundle's network with the preparation that its ``configs/inference.json`` describes.
@@ -129,6 +131,7 @@ class Registrar(PairRegistrar):
             weights: file of weights, by default the bundle's own.
             variant: name of a config in the bundle's ``configs/variants``.
             overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
+            flips: average the network's field over the mirror images of a pair.
             options: of the constructor, in place of the bundle's.
 
         Raises:
@@ -152,7 +155,7 @@ class Registrar(PairRegistrar):
             prepared["optimizer"] = config.get_parsed_content("refinement")
         if refine:
             prepared["optimizer"].iterations = (refine,)
-        return cls(network, **{**prepared, **options})
+        return cls(FlipAverage(network) if flips else network, **{**prepared, **options})
 
     def check(self, grid: Grid) -> None:
         """Raise ValueError when a method for volumes gets a 2-D image, or a volume of one slice."""

@@ -1,11 +1,20 @@
-"""Dictionary transforms for image pairs that MONAI lacks."""
+"""Dictionary transforms for image pairs that MONAI lacks, and random changes of whole batches on the device."""
 
+from .batch import (
+    ComposeBatch,
+    RandFlipBatch,
+    RandIntensityBatch,
+    RandItselfBatch,
+    RandShapesBatch,
+    RandSpaceBatch,
+    RandSwapBatch,
+    RandTurnBatch,
+)
 from .dictionary import (
     CheckFinited,
     ComposeDisplacementd,
     LongestSided,
     PixelSized,
-    RandSwapPaird,
     SaveDisplacementd,
     Warpd,
 )
@@ -13,10 +22,17 @@ from .reading import ReadImaged
 
 __all__ = [
     "CheckFinited",
+    "ComposeBatch",
     "ComposeDisplacementd",
     "LongestSided",
     "PixelSized",
-    "RandSwapPaird",
+    "RandFlipBatch",
+    "RandIntensityBatch",
+    "RandItselfBatch",
+    "RandShapesBatch",
+    "RandSpaceBatch",
+    "RandSwapBatch",
+    "RandTurnBatch",
     "ReadImaged",
     "SaveDisplacementd",
     "Warpd",

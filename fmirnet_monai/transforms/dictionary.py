@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import FolderLayout, MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform, Resize
+from monai.transforms import InvertibleTransform, MapTransform, Resize
 from monai.utils import ensure_tuple, ensure_tuple_rep
 from torch import Tensor
 
@@ -272,26 +272,3 @@ class SaveDisplacementd(MapTransform):
             field = DisplacementField(torch.as_tensor(data[key]).cpu().float(), Grid.of(reference))
             write_displacement(field, str(self.layout.filename(reference.meta["filename_or_obj"])))
         return dict(data)
-
-
-class RandSwapPaird(RandomizableTransform, MapTransform):
-    """Exchange the moving and the fixed image of a pair at random.
-
-    Args:
-        keys: pairs ``(2 C, *spatial)``, the moving image's channels first.
-        prob: probability of the exchange.
-        allow_missing_keys: don't raise when a key is absent.
-    """
-
-    def __init__(self, keys: KeysCollection, prob: float = 0.5, allow_missing_keys: bool = False) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Swap the halves of each ``data[key]`` together, or leave all as they are."""
-        result = dict(data)
-        self.randomize(None)
-        if self._do_transform:
-            for key in self.key_iterator(result):
-                result[key] = result[key].roll(result[key].shape[0] // 2, 0)
-        return result

@@ -158,6 +158,32 @@ def test_merged_pairs_have_one_set_of_keys(tmp_path: Path) -> None:
     assert len(pairs) == 4 and all(set(pair) == {*PATH_KEYS, "subject"} for pair in pairs)
 
 
+def test_names_keep_two_people_of_one_name_apart_and_weights_are_shared(tmp_path: Path) -> None:
+    lists = [
+        make_datalist(tmp_path / "one", training=["01", "02"], validation=["03"]),
+        make_datalist(tmp_path / "two", training=[["03", "04"]], test=["01"]),
+    ]
+    with pytest.raises(ValueError, match=r"subject 0[13] is in"):
+        merge_datalists(lists, tmp_path / "all.json")
+    output = merge_datalists(lists, tmp_path / "all.json", names=["ct", "mr"], weights=[1.0, 3.0])
+    training = load_pairs(output, "training")
+    assert [pair["subject"] for pair in training] == ["ct_01", "ct_02", ["mr_03", "mr_04"]]
+    assert [pair["weight"] for pair in training] == [0.5, 0.5, 3.0]
+    assert [pair["subject"] for pair in load_pairs(output, "test")] == ["mr_01"]
+    assert "weight" not in load_pairs(output, "validation")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"names": ["a"]}, "names.*2 datalists.*1"), ({"weights": [1, 2, 3]}, "weights.*3"), ({"weights": [1, -1]}, "-1")],
+)
+def test_names_and_weights_of_another_number_are_refused(tmp_path: Path, options: dict, message: str) -> None:
+    lists = [make_datalist(tmp_path / name, training=[name]) for name in ("one", "two")]
+    with pytest.raises(ValueError, match=message):
+        merge_datalists(lists, tmp_path / "all.json", **options)
+    assert not (tmp_path / "all.json").exists()
+
+
 def test_merged_folder_can_be_moved_as_a_whole(tmp_path: Path) -> None:
     lists = [make_datalist(tmp_path / "old" / name, training=[name]) for name in ("one", "two")]
     merge_datalists(lists, tmp_path / "old" / "all.json")

@@ -10,6 +10,7 @@ import pytest
 
 from fmirnet_monai.data import Pairing, slice_groups, split_pairs
 from fmirnet_monai.data.pairing import SECTIONS, limit_partners, split_counts, volume_pairs
+from fmirnet_monai.data.pairing import slice_pairs as cut
 
 FRACTIONS = [(0.7, 0.2, 0.1), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33), (0.98, 0.01, 0.01), (1, 0, 0), (0.8, 0, 0.2)]
 Pairs = list[dict[str, Any]]
@@ -44,6 +45,16 @@ def test_r_outside_its_range(r: float) -> None:
     for function in (lambda: slice_groups(10, r), lambda: Pairing(r=r)):
         with pytest.raises(ValueError, match=r"r is the annotated fraction.*\(0, 1\], got"):
             function()
+
+
+def test_neighbours_replace_the_groups() -> None:
+    pairs = cut(6, Pairing(neighbours=2))
+    assert pairs == [{"moving": i, "fixed": j} for i in range(6) for j in range(6) if 1 <= j - i <= 2]
+    assert "r" not in Pairing(neighbours=2).properties()
+    assert [pair["group"] for pair in cut(6, Pairing(r=0.5))] == [0, 1, 2]
+    assert "neighbours" not in Pairing(r=0.5).properties()
+    with pytest.raises(ValueError, match=r"neighbours.*0"):
+        Pairing(neighbours=0)
 
 
 def test_volume_pairs_are_all_ordered_pairs() -> None:

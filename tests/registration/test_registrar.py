@@ -128,6 +128,20 @@ def test_refinement_raises_similarity() -> None:
     assert refined.register(moving, fixed).metrics["ncc"] > plain.register(moving, fixed).metrics["ncc"]
 
 
+def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
+    moving, fixed = (image.as_tensor()[:, :40, :40] for image in pair(2)[:2])
+    found = {}
+    for flips in (False, True):
+        registrar = Registrar.from_bundle(BUNDLE, 0, flips=flips, intensity=lambda image: image, spatial_size=40)
+        ddf = registrar.register(moving, fixed).field.ddf
+        mirrored = registrar.register(moving.flip(1), fixed.flip(1)).field.ddf.flip(1)
+        mirrored[0] = -mirrored[0]
+        found[flips] = float((ddf - mirrored).norm(dim=0).mean() / ddf.norm(dim=0).mean())
+    assert found[True] < 1e-3 < found[False]
+    with pytest.raises(ValueError, match=r"flips: .* name a bundle"):
+        Method("none", flips=True).registrar(MetaTensor(moving), MetaTensor(fixed))
+
+
 def test_wrong_input_is_named() -> None:
     moving, fixed, _ = pair(2)
     volume, _, _ = pair(3)

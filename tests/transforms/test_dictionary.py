@@ -18,7 +18,6 @@ from fmirnet_monai.transforms import (
     ComposeDisplacementd,
     LongestSided,
     PixelSized,
-    RandSwapPaird,
     Warpd,
 )
 
@@ -116,9 +115,7 @@ def test_geometry_of_a_warped_image_is_its_own_copy(kind: Callable[[Tensor], Ten
     assert "filename_or_obj" not in fixed.meta
 
 
-@pytest.mark.parametrize(
-    "transform", [Warpd(["image", "absent"]), CheckFinited(["image", "absent"]), RandSwapPaird(["image", "absent"], 1)]
-)
+@pytest.mark.parametrize("transform", [Warpd(["image", "absent"]), CheckFinited(["image", "absent"])])
 def test_missing_key_is_named(transform: MapTransform) -> None:
     data = {"image": torch.rand(2, 5, 6), "pred": torch.zeros(2, 5, 6)}
     with pytest.raises(KeyError, match="absent"):
@@ -130,7 +127,6 @@ def test_missing_key_is_named(transform: MapTransform) -> None:
     [
         Warpd(["absent", "image"], names=["no", "new"], mode=["bilinear", "nearest"], allow_missing_keys=True),
         CheckFinited(["absent", "image"], allow_missing_keys=True),
-        RandSwapPaird(["absent", "image"], 1, allow_missing_keys=True),
     ],
 )
 def test_missing_key_may_be_allowed(transform: MapTransform) -> None:
@@ -162,41 +158,6 @@ def test_checkfinited_gives_the_data_back_unchanged() -> None:
     assert all(result[key] is data[key] for key in data)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_swap_exchanges_moving_and_fixed(channels: int) -> None:
-    moving, fixed = torch.rand(2, channels, 5, 6)
-    pair = torch.cat([moving, fixed])
-    swapped = RandSwapPaird("pair", prob=1)({"pair": pair})["pair"]
-    assert torch.equal(swapped, torch.cat([fixed, moving]))
-    assert torch.equal(pair, torch.cat([moving, fixed]))
-    assert RandSwapPaird("pair", prob=0)({"pair": pair})["pair"] is pair
-
-
-def test_swap_takes_images_and_labels_together_and_keeps_the_geometry() -> None:
-    image = MetaTensor(torch.rand(2, 5, 6), affine=AFFINE)
-    label = torch.randint(0, 3, (2, 5, 6))
-    swap = RandSwapPaird(["image", "label"]).set_random_state(0)
-    swaps = 0
-    for _ in range(200):
-        result = swap({"image": image, "label": label})
-        both = [torch.equal(result[key], value.flip(0)) for key, value in (("image", image), ("label", label))]
-        assert both[0] == both[1]
-        assert torch.equal(result["image"].affine, AFFINE)
-        swaps += both[0]
-    assert 70 < swaps < 130  # 100 expected, four standard deviations are 28
-
-
-def test_swap_repeats_with_its_seed() -> None:
-    pair = torch.rand(2, 5, 6)
-
-    def draw(seed: int) -> list[bool]:
-        swap = RandSwapPaird("pair").set_random_state(seed)
-        return [torch.equal(swap({"pair": pair})["pair"], pair) for _ in range(20)]
-
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
-
-
 def test_transforms_work_in_a_chain_of_monai() -> None:
     fixed = MetaTensor(torch.rand(1, 7, 10) * 50, affine=OTHER_AFFINE)
     moving = MetaTensor(fixed.as_tensor().roll(2, 1), affine=AFFINE)
@@ -214,17 +175,6 @@ def test_transforms_work_in_a_chain_of_monai() -> None:
         result["warped"][:, :5].as_tensor(), result["fixed"][:, :5].as_tensor(), atol=1e-5, rtol=0
     )
     assert torch.equal(result["warped"].affine, OTHER_AFFINE)
-
-
-def test_seed_of_a_monai_chain_reaches_the_swap() -> None:
-    pair = torch.rand(2, 5, 6)
-
-    def draw() -> list[bool]:
-        chain = Compose([RandSwapPaird("pair")]).set_random_state(3)
-        return [torch.equal(chain({"pair": pair})["pair"], pair) for _ in range(20)]
-
-    assert draw() == draw()
-    assert 0 < sum(draw()) < 20
 
 
 def test_bad_image_in_a_chain_of_monai_is_named() -> None:

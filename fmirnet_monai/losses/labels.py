@@ -1,0 +1,103 @@
+"""The loss of a registration network that also learns from labels, which it needs in training alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmirnet_monai.spatial import warp
+
+from .registration import RegistrationLoss
+from .weighted import WeightedLoss
+
+TERMS = {"registration": 1.0, "labels": 0.1}
+
+
+class LabelOverlapLoss(nn.Module):
+    """What soft Dice lacks of 1, mean over some labels that both images of a pair show.
+
+    The labels are drawn anew at each call, so that many structures cost no more than a few. Masks are blurred over
+    three voxels, which lets their edges pull. Of pairs without a common label the loss is 0. After VoxelMorph's
+    auxiliary labels (Balakrishnan et al., IEEE TMI 2019).
+
+    Args:
+        count: labels of a pair that are compared, at most.
+        num_labels: labels from this number on are left out; 0 is the background.
+        smallest: voxels that a label must have on both sides.
+    """
+
+    def __init__(self, count: int = 4, num_labels: int = 32, smallest: int = 12) -> None:
+        super().__init__()
+        self.count = count
+        self.num_labels = num_labels
+        self.smallest = smallest
+
+    def forward(self, ddf: Tensor, labels: Tensor) -> Tensor:
+        """Loss of a field.
+
+        Args:
+            ddf: ``(B, D, *spatial)`` in voxels.
+            labels: maps in whole numbers ``(B, 2, *spatial)``, the moving image's first.
+
+        Returns:
+            scalar in [0, 1].
+        """
+        moving, fixed = labels.split(1, dim=1)
+        common = (self._sizes(moving) > self.smallest) & (self._sizes(fixed) > self.smallest)
+        common[:, 0] = False
+        order = torch.rand(common.shape, device=ddf.device) * common
+        drawn = order.topk(min(self.count, self.num_labels), dim=1).indices
+        counts = common.gather(1, drawn)
+        numbers = drawn.view(*drawn.shape, *[1] * (labels.dim() - 2))
+        pool = F.avg_pool2d if labels.dim() == 4 else F.avg_pool3d
+        masks = [pool((side == numbers).to(ddf.dtype), 3, stride=1, padding=1) for side in (moving, fixed)]
+        warped, target = warp(masks[0], ddf).flatten(2), masks[1].flatten(2)
+        overlap = 2 * (warped * target).sum(2) / (warped.square() + target.square()).sum(2).clamp(min=1e-3)
+        return ((1 - overlap) * counts).sum() / counts.sum().clamp(min=1)
+
+    def _sizes(self, labels: Tensor) -> Tensor:
+        """Voxels of each label, ``(B, num_labels)``; those left out count as background."""
+        flat = labels.flatten(1).long()
+        flat = flat * (flat < self.num_labels)
+        sizes = torch.zeros(len(flat), self.num_labels, device=labels.device)
+        return sizes.scatter_add_(1, flat, torch.ones_like(flat, dtype=sizes.dtype))
+
+
+class LabelledLoss(WeightedLoss):
+    """Registration loss, and where the pairs have labels, what these lack of covering each other.
+
+    Args:
+        registration: of the field and the pair.
+        labels: of the field and the label maps of both images, such as :py:class:`LabelOverlapLoss`.
+        weights: of the terms ``registration`` (1) and ``labels`` (0.1); 0 learns from the images alone.
+
+    Raises:
+        ValueError: when ``weights`` names another term.
+    """
+
+    def __init__(
+        self, registration: RegistrationLoss, labels: nn.Module, weights: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(TERMS, weights)
+        self.registration = registration
+        self.labels = labels
+
+    def forward(self, prediction: Tensor, target: tuple[Tensor, Tensor | None]) -> Tensor:
+        """Loss of a predicted field.
+
+        Args:
+            prediction: ``(B, D, *spatial)`` in voxels.
+            target: the pair ``(B, 2 C, *spatial)``, and the label maps ``(B, 2, *spatial)`` or None.
+
+        Returns:
+            scalar; the unweighted value of each term of the last call is kept in ``values``.
+        """
+        pair, labels = target
+        ddf = prediction.float()
+        terms = {"registration": self.registration(ddf, pair)}
+        if labels is not None and self.counts("labels"):
+            terms["labels"] = self.labels(ddf, labels)
+        return self.total(terms, ddf)
