@@ -45,10 +45,12 @@ class Small:
         return BUNDLES / self.name / "configs"
 
     def options(self) -> dict[str, Any]:
-        return {"spatial_size": list(self.size), "network_def#channels": [4, 8]}
+        own = {"canvas_size": [n + 8 for n in self.size]} if self.name == "fmirnet_universal" else {}
+        return {"spatial_size": list(self.size), "network_def#channels": [4, 8], **own}
 
 
 ECHO = Small("fmirnet_echonet", (48, 48))
+UNIVERSAL = Small("fmirnet_universal", (48, 48))
 SLIVER = Small("fmirnet_sliver", (24, 24, 24))
 THIRDS = (0.34, 0.33, 0.33)
 
@@ -61,10 +63,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_echo_pairs(cases, echo, Pairing(fractions=THIRDS), "phantom")
     raw = write_phantom(sliver / "raw", 6, (26, 20, 16), (15.0, 15.0, 15.0), layout="sliver")
     write_pairs(map(read_folder_case, find_sliver_cases(raw)), sliver, Pairing(3, fractions=THIRDS))
-    return {ECHO.name: echo, SLIVER.name: sliver}
+    return {ECHO.name: echo, UNIVERSAL.name: echo, SLIVER.name: sliver}
 
 
-@pytest.fixture(scope="module", params=[ECHO, SLIVER], ids=lambda bundle: bundle.name)
+@pytest.fixture(scope="module", params=[ECHO, UNIVERSAL, SLIVER], ids=lambda bundle: bundle.name)
 def bundle(request: pytest.FixtureRequest) -> Small:
     return request.param
 
@@ -135,7 +137,8 @@ def test_training_and_inference_share_their_settings(bundle: Small) -> None:
     for name in ("network_def", "window", "percentiles", "spatial_size", "intensity", "affine", "affine_stage"):
         assert train.get(name) == inference.get(name), name
     steps = [step["_target_"] for step in inference["preprocessing"]["transforms"] if step.get("keys") != "affine_ddf"]
-    assert [step["_target_"] for step in train["load_pair"]] == [name for name in steps if name != "CopyItemsd"]
+    own = train["load_pair"] if "load_pair" in train else train["read_pair"] + train["fit_window"]
+    assert [step["_target_"] for step in own] == [name for name in steps if name != "CopyItemsd"]
 
 
 def test_region_attention_trains_by_its_variant(samples: dict[str, Path], tmp_path: Path) -> None:
@@ -150,7 +153,7 @@ def test_region_attention_trains_by_its_variant(samples: dict[str, Path], tmp_pa
 
 @pytest.mark.parametrize(
     ("bundle", "variant"),
-    [(b, file.stem) for b in (ECHO, SLIVER) for file in sorted((b.configs / "variants").glob("*.json"))],
+    [(b, file.stem) for b in (ECHO, UNIVERSAL, SLIVER) for file in sorted((b.configs / "variants").glob("*.json"))],
     ids=str,
 )
 def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
@@ -163,6 +166,6 @@ def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
     applied = read_inference_config(bundle.configs.parent, variant).get_parsed_content("network_def")
     applied.load_state_dict(network.state_dict())
     if variant != "region":  # whose loss wants the organ too
-        assert torch.isfinite(loss(network(pair), pair))
+        assert torch.isfinite(loss(network(pair), (pair, None) if bundle is UNIVERSAL else pair))
     if variant == "paper":
         assert loss.weights["ssim"] == 1 and loss.weights["smoothness"] == 1e-5
