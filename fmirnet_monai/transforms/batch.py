@@ -40,7 +40,7 @@ class BatchTransform(ABC):
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
         """The changed batch."""
-        present = [key for key in self.keys if key in batch]
+        present = [key for key in self.keys if key in batch] or self.keys[:1]  # whose absence is then named
         like = batch[present[0]]
         chosen = torch.rand(len(like), device=like.device) < self.prob
         changes = self.changes(like)

@@ -48,10 +48,14 @@ def test_voxels_of_the_result_depend_on_the_relative_spacing_alone(registrar: Cl
     cosine, sine = np.cos(0.4), np.sin(0.4)
     spacing = np.diag([1.0, 1.5, 1.0])
     mirrored_and_turned = np.array([[-cosine, sine, 9.0], [sine, cosine, 4.0], [0, 0, 1]]) @ spacing
-    plain = registrar.deform(pair, seen, Grid((24, 20), spacing), {}).ddf
-    assert torch.equal(registrar.deform(pair, seen, Grid((24, 20), mirrored_and_turned), {}).ddf, plain)
-    assert torch.equal(registrar.deform(pair, seen, Grid((24, 20), np.diag([0.5, 0.75, 1.0])), {}).ddf, plain)
-    assert not torch.allclose(registrar.deform(pair, seen, Grid((24, 20), np.eye(3)), {}).ddf, plain, atol=1e-3)
+
+    def found(affine: np.ndarray) -> torch.Tensor:
+        return registrar.deform(pair, seen, Grid((24, 20), affine), {}).ddf
+
+    plain = found(spacing)
+    for affine in (mirrored_and_turned, np.diag([0.5, 0.75, 1.0])):  # elastix adds up in the order its threads end in
+        torch.testing.assert_close(found(affine), plain, atol=1e-3, rtol=0)
+    assert not torch.allclose(found(np.eye(3)), plain, atol=1e-2)
 
 
 def test_volume_of_one_slice_is_registered_in_its_plane(case: Callable) -> None:
