@@ -81,9 +81,7 @@ def load_network(
     """
     folder = Path(bundle_dir) if Path(bundle_dir).is_dir() else find_bundle(bundle_dir)
     parser = config or read_inference_config(folder)
-    path = Path(weights) if weights else folder / "models" / "model.pt"
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
+    path = weights or folder / "models" / "model.pt"
     return load_weights(parser.get_parsed_content("network_def"), path).eval()
 
 
@@ -98,7 +96,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
         return network
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"weights: no such file: {path}.")
+        raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises KeyError, EOFError, OSError, UnpicklingError, …

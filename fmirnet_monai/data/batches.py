@@ -75,7 +75,8 @@ class DeviceBatches:
             reader = DataLoader(self.dataset, batch_size=1, num_workers=self.num_workers, generator=own)
             progress = tqdm(reader, desc="reading", unit="pair", disable=process_rank() > 0)
             read: list[Batch] = [{key: torch.as_tensor(value) for key, value in item.items()} for item in progress]
-            shapes = {key: {tuple(item[key].shape[1:]) for item in read if key in item} for key in read[0]}
+            keys = sorted({key for item in read for key in item})
+            shapes = {key: {tuple(item[key].shape[1:]) for item in read if key in item} for key in keys}
             for key, found in shapes.items():
                 if len(found) > 1 or any(key not in item for item in read):
                     raise ValueError(f"{key}: all items must have it, of one shape, got {sorted(found)}.")

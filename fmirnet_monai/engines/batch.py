@@ -71,7 +71,6 @@ def prepare_labelled_batch(
 
 def loss_terms(loss: nn.Module) -> Callable[[Any], dict[str, float]]:
     """Output transform for a statistics handler of the trainer: the loss and, where it has ``values``, its terms."""
-
     return lambda output: {"loss": mean_loss(output), **getattr(loss, "values", {})}
 
 
@@ -83,9 +82,6 @@ def mean_loss(output: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> float:
 
 def on_device(network: nn.Module, device: str | torch.device) -> nn.Module:
     """The network on a device, weights in the order that convolutions are fastest in (channels last)."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    network = network.to(device)
-    for parameter in network.parameters():
-        if parameter.dim() in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.dim()])
-    return network
+    volumes = any(parameter.dim() == 5 for parameter in network.parameters())
+    order = torch.channels_last_3d if volumes else torch.channels_last
+    return network.to(device, memory_format=order)  # type: ignore[call-overload]

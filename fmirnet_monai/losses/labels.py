@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from fmirnet_monai.spatial import warp
@@ -34,6 +35,7 @@ class LabelOverlapLoss(nn.Module):
         self.count = count
         self.num_labels = num_labels
         self.smallest = smallest
+        self.dice = DiceLoss(squared_pred=True, smooth_nr=0.0, smooth_dr=1e-3, reduction="none")
 
     def forward(self, ddf: Tensor, labels: Tensor) -> Tensor:
         """Loss of a field.
@@ -54,9 +56,8 @@ class LabelOverlapLoss(nn.Module):
         numbers = drawn.view(*drawn.shape, *[1] * (labels.dim() - 2))
         pool = F.avg_pool2d if labels.dim() == 4 else F.avg_pool3d
         masks = [pool((side == numbers).to(ddf.dtype), 3, stride=1, padding=1) for side in (moving, fixed)]
-        warped, target = warp(masks[0], ddf).flatten(2), masks[1].flatten(2)
-        overlap = 2 * (warped * target).sum(2) / (warped.square() + target.square()).sum(2).clamp(min=1e-3)
-        return ((1 - overlap) * counts).sum() / counts.sum().clamp(min=1)
+        missing = self.dice(warp(masks[0], ddf), masks[1]).flatten(1)
+        return (missing * counts).sum() / counts.sum().clamp(min=1)
 
     def _sizes(self, labels: Tensor) -> Tensor:
         """Voxels of each label, ``(B, num_labels)``; those left out count as background."""

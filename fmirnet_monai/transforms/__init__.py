@@ -1,7 +1,6 @@
 """Dictionary transforms for image pairs that MONAI lacks, and random changes of whole batches on the device."""
 
 from .batch import (
-    ComposeBatch,
     RandFlipBatch,
     RandIntensityBatch,
     RandItselfBatch,
@@ -22,7 +21,6 @@ from .reading import ReadImaged
 
 __all__ = [
     "CheckFinited",
-    "ComposeBatch",
     "ComposeDisplacementd",
     "LongestSided",
     "PixelSized",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,7 @@ class RandItselfBatch(BatchTransform):
         return lambda tensor: torch.cat([tensor.chunk(2, dim=1)[1]] * 2, dim=1)
 
 
+@dataclass
 class RandShapesBatch:
     """Put generated shapes in the place of some pairs: the classes of smooth noise, each with an intensity of its own.
 
@@ -125,19 +127,11 @@ class RandShapesBatch:
         control_points: along each axis of the noise, the fewest and the most.
     """
 
-    def __init__(
-        self,
-        image_key: str = "image",
-        label_key: str = "labels",
-        share: float = 0.2,
-        classes: Sequence[int] = (6, 19),
-        control_points: Sequence[int] = (4, 9),
-    ) -> None:
-        self.image_key = image_key
-        self.label_key = label_key
-        self.share = share
-        self.classes = classes
-        self.control_points = control_points
+    image_key: str = "image"
+    label_key: str = "labels"
+    share: float = 0.2
+    classes: Sequence[int] = (6, 19)
+    control_points: Sequence[int] = (4, 9)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
         """The batch, its first items replaced."""
@@ -155,6 +149,7 @@ class RandShapesBatch:
         return result
 
 
+@dataclass
 class RandSpaceBatch:
     """Show pairs through a random window, the moving side moved and deformed a little besides.
 
@@ -178,41 +173,25 @@ class RandSpaceBatch:
         control_points: of a deformation along each axis, the fewest and the most.
     """
 
-    def __init__(
-        self,
-        keys: Sequence[str],
-        mode: Sequence[str],
-        spatial_size: Sequence[int],
-        zoom: Sequence[float] = (0.72, 1.1),
-        stretch: float = 0.12,
-        rotation: float = 20.0,
-        shift: float = 0.2,
-        own_affine: float = 0.04,
-        own_shift: float = 0.03,
-        deformation: Sequence[float] = (0.5, 2.5),
-        deformed: float = 0.3,
-        deformation_itself: Sequence[float] = (1.0, 6.0),
-        control_points: Sequence[int] = (4, 7),
-    ) -> None:
-        self.modes = dict(zip(keys, mode, strict=True))
-        self.spatial_size = tuple(spatial_size)
-        self.zoom = zoom
-        self.stretch = stretch
-        self.rotation = rotation
-        self.shift = shift
-        self.own_affine = own_affine
-        self.own_shift = own_shift
-        self.deformation = deformation
-        self.deformed = deformed
-        self.deformation_itself = deformation_itself
-        self.control_points = control_points
+    keys: Sequence[str]
+    mode: Sequence[str]
+    spatial_size: Sequence[int]
+    zoom: Sequence[float] = (0.72, 1.1)
+    stretch: float = 0.12
+    rotation: float = 20.0
+    shift: float = 0.2
+    own_affine: float = 0.04
+    own_shift: float = 0.03
+    deformation: Sequence[float] = (0.5, 2.5)
+    deformed: float = 0.3
+    deformation_itself: Sequence[float] = (1.0, 6.0)
+    control_points: Sequence[int] = (4, 7)
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
         """The batch in windows of ``spatial_size``."""
-        image = batch[next(iter(self.modes))]
-        sides = self.places(image)
+        sides = self.places(batch[self.keys[0]])
         result = dict(batch)
-        for key, mode in self.modes.items():
+        for key, mode in zip(self.keys, self.mode, strict=True):
             if key in batch:
                 halves = zip(batch[key].float().chunk(2, dim=1), sides, strict=True)
                 result[key] = torch.cat([sample(half, places, mode, "zeros") for half, places in halves], dim=1)
@@ -253,11 +232,12 @@ class RandSpaceBatch:
         return torch.where(itself, uniform(self.deformation_itself, (len(image),), window), usual)
 
 
+@dataclass
 class RandIntensityBatch:
     """Show pairs in another light, both sides alike, each with noise and a slowly varying gain of its own.
 
     Args:
-        keys: pairs of images in [0, 1], where they stay.
+        image_key: pairs of images in [0, 1], where they stay.
         gamma: exponents up to ``exp(±gamma)``.
         gain: factor, the least and the most.
         offset: added, at most so much.
@@ -266,27 +246,17 @@ class RandIntensityBatch:
         noise: largest standard deviation of the noise.
     """
 
-    def __init__(
-        self,
-        keys: str | Sequence[str] = "image",
-        gamma: float = 0.5,
-        gain: Sequence[float] = (0.8, 1.15),
-        offset: float = 0.08,
-        invert: float = 0.15,
-        bias: float = 0.12,
-        noise: float = 0.03,
-    ) -> None:
-        self.keys = [keys] if isinstance(keys, str) else list(keys)
-        self.gamma = gamma
-        self.gain = gain
-        self.offset = offset
-        self.invert = invert
-        self.bias = bias
-        self.noise = noise
+    image_key: str = "image"
+    gamma: float = 0.5
+    gain: Sequence[float] = (0.8, 1.15)
+    offset: float = 0.08
+    invert: float = 0.15
+    bias: float = 0.12
+    noise: float = 0.03
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
         """The batch, its images changed."""
-        return {key: self.changed(value) if key in self.keys else value for key, value in batch.items()}
+        return {**batch, self.image_key: self.changed(batch[self.image_key])}
 
     def changed(self, pair: Tensor) -> Tensor:
         """A batch of pairs ``(B, 2 C, *spatial)``."""
@@ -298,23 +268,6 @@ class RandIntensityBatch:
         gain, offset = uniform(self.gain, each, pair), uniform([-self.offset, self.offset], each, pair)
         noise = uniform([0, self.noise], each, pair) * torch.randn_like(pair)
         return (values * bias * gain + offset + noise).clamp(0, 1)
-
-
-class ComposeBatch:
-    """Several changes, one after the other.
-
-    Args:
-        transforms: of a batch.
-    """
-
-    def __init__(self, transforms: Sequence[Callable[[Batch], Batch]]) -> None:
-        self.transforms = list(transforms)
-
-    def __call__(self, batch: Batch) -> Batch:
-        """The batch after all of them."""
-        for transform in self.transforms:
-            batch = transform(batch)
-        return batch
 
 
 def uniform(limits: Sequence[float], size: Sequence[int], like: Tensor) -> Tensor:

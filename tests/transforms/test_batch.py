@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from monai.transforms import Compose
 from torch import Tensor
 
 from fmirnet_monai.losses import LabelOverlapLoss
 from fmirnet_monai.spatial import smooth, warp
 from fmirnet_monai.transforms import (
-    ComposeBatch,
     RandFlipBatch,
     RandIntensityBatch,
     RandItselfBatch,
@@ -92,12 +92,12 @@ def test_probability_outside_its_range_is_named() -> None:
 
 
 def test_a_batch_without_labels_does() -> None:
-    chain = ComposeBatch([RandSwapBatch(KEYS), RandShapesBatch(share=0.5), RandSpaceBatch(KEYS, MODES, (6, 6))])
+    chain = Compose([RandSwapBatch(KEYS), RandShapesBatch(share=0.5), RandSpaceBatch(KEYS, MODES, (6, 6))])
     assert set(chain({"image": torch.rand(4, 2, 8, 8)})) == {"image"}
 
 
 def test_seed_repeats_all_changes() -> None:
-    chain = ComposeBatch(
+    chain = Compose(
         [
             RandShapesBatch(share=0.5, classes=(3, 5)),
             RandItselfBatch(KEYS),
