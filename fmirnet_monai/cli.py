@@ -437,8 +437,9 @@ def register(
         datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
-        bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_chaos for CT in
-            Hounsfield units in 2-D or in less than 16 slices, direct optimisation for everything else.
+        bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_universal in 2-D and
+            slice by slice, unless masks, guides, channels, features, a similarity or an optimizer are given, and
+            direct optimisation otherwise.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
@@ -500,8 +501,6 @@ def register(
     pair = {**{k: v for k, v in files.items() if v is not None}, **listed}
     result = workflow.register_files(pair, output_dir, method, outputs)
     print(f"method: {result.settings['method']}, {result.settings['intensity']}")
-    if "weights" in result.settings:
-        _note(f"weights: {result.settings['weights']}; the field was optimised directly.")
     for text in result.notes:
         _note(text)
     if metrics:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmirnet_monai.bundle import find_bundle, variant_file
-from fmirnet_monai.losses import RegistrationLoss
+from fmirnet_monai.losses import LabelledLoss, RegistrationLoss
 from fmirnet_monai.memory import peak_memory
 
 PREDICTION, TRAINING = "prediction", "training step"
@@ -66,17 +66,18 @@ class Workload:
 
             return predict
         loss: nn.Module = config.get_parsed_content("loss")
-        if not isinstance(loss, RegistrationLoss):
-            raise ValueError(
-                f"variant: {self.variant} learns from labels too, which a profile has none of; choose another."
-            )
+        target: Tensor | tuple[Tensor, Tensor] = pair
+        if isinstance(loss, LabelledLoss):
+            target = pair, torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
+        elif not isinstance(loss, RegistrationLoss):
+            raise ValueError(f"variant: {self.variant} needs more than a pair to learn from; choose another.")
         optimizer = torch.optim.Adam(network.parameters())
 
         def step() -> None:
             optimizer.zero_grad()
             with amp:
                 ddf = network(pair)
-            loss(ddf.float(), pair).backward()
+            loss(ddf.float(), target).backward()
             optimizer.step()
 
         return step

@@ -66,7 +66,7 @@ def register_files(
         ValueError: for one that can't be used, in one line that names it.
     """
     loaded = data.read_pair(pair)
-    result = method.registrar(loaded.moving, loaded.fixed).register(**loaded.arguments())
+    result = method.register(**loaded.arguments())
     wanted = outputs or Outputs()
     with _whole_folder(Path(output_dir), OWN) as folder:
         data.write_image(result.warped, folder / "warped.nii.gz")

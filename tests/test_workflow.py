@@ -51,8 +51,7 @@ def test_register_writes_everything(registered: Path, files: dict[str, str]) -> 
     content = json.loads((registered / "metrics.json").read_text())
     assert content["metrics"]["tre_mean"] < 0.5 * content["metrics"]["before_tre_mean"]
     assert content["metrics"]["dice"] > content["metrics"]["before_dice"]
-    assert content["settings"]["method"] == "optimisation" and content["pair"]["moving"] == files["moving"]
-    assert content["settings"]["weights"] == "none: no bundle was made for such images"
+    assert content["settings"]["method"] == "fmirnet_universal" and content["pair"]["moving"] == files["moving"]
     moved, target = (
         read_points(path, 2).positions for path in (registered / "warped_points.csv", files["fixed_points"])
     )

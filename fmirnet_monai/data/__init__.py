@@ -1,6 +1,6 @@
 """Raw data sets to datalists of pairs: one reader per set, pairing and splits, the generated sample."""
 
-from .batches import DeviceBatches, pair_sampler
+from .batches import DeviceBatches, pair_sampler, sides
 from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
 from .datalist import (
     PATH_KEYS,
@@ -73,6 +73,7 @@ __all__ = [
     "read_sections",
     "require_sections",
     "saving_root",
+    "sides",
     "slice_groups",
     "split_pairs",
     "write_chaos_layout",

@@ -32,6 +32,8 @@ class DeviceBatches:
             precision by then.
         sampler: of the items' numbers, all in random order by default.
         num_workers: processes that read the items.
+        pairs: items that are shown together, their channels one after the other, where the dataset holds single images:
+            one that several pairs show is read and kept once. The sampler then draws pairs. See :py:func:`sides`.
 
     Raises:
         ValueError: when there are no items or the batch has none; on reading, when shapes differ.
@@ -45,6 +47,7 @@ class DeviceBatches:
         transform: Callable[[Batch], Batch] | None = None,
         sampler: Sampler[int] | None = None,
         num_workers: int = 0,
+        pairs: Sequence[Sequence[int]] | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -52,7 +55,9 @@ class DeviceBatches:
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.transform = transform
-        self.sampler: Sampler[int] = RandomSampler(dataset) if sampler is None else sampler  # type: ignore[arg-type]
+        numbers = [[number] for number in range(len(dataset))] if pairs is None else pairs  # type: ignore[arg-type]
+        self.numbers = torch.tensor(numbers)
+        self.sampler: Sampler[int] = RandomSampler(numbers) if sampler is None else sampler
         self.num_workers = num_workers
         self._items: Batch | None = None
 
@@ -63,9 +68,9 @@ class DeviceBatches:
     def __iter__(self) -> Iterator[Batch]:
         """The batches of an epoch."""
         items = self.items()
-        for numbers in torch.tensor(list(self.sampler)).split(self.batch_size):
-            chosen = numbers.to(self.device)
-            batch = {key: _single(values[chosen]) for key, values in items.items()}
+        for drawn in torch.tensor(list(self.sampler)).split(self.batch_size):
+            chosen = self.numbers[drawn].to(self.device)
+            batch = {key: _single(values[chosen].flatten(1, 2)) for key, values in items.items()}
             yield batch if self.transform is None else self.transform(batch)
 
     def items(self) -> Batch:
@@ -73,7 +78,7 @@ class DeviceBatches:
         if self._items is None:
             own = torch.Generator()  # so that reading draws nothing from the run's
             reader = DataLoader(self.dataset, batch_size=1, num_workers=self.num_workers, generator=own)
-            progress = tqdm(reader, desc="reading", unit="pair", disable=process_rank() > 0)
+            progress = tqdm(reader, desc="reading", disable=process_rank() > 0)
             read: list[Batch] = [{key: torch.as_tensor(value) for key, value in item.items()} for item in progress]
             keys = sorted({key for item in read for key in item})
             shapes = {key: {tuple(item[key].shape[1:]) for item in read if key in item} for key in keys}
@@ -86,6 +91,24 @@ class DeviceBatches:
 
 def _single(values: Tensor) -> Tensor:
     return values.float() if values.is_floating_point() else values
+
+
+def sides(pairs: Sequence[Pair], labelled: bool) -> tuple[list[dict[str, str]], list[tuple[int, int]]]:
+    """The images of pairs, each once, for :py:class:`DeviceBatches`.
+
+    Args:
+        pairs: of a datalist.
+        labelled: take the labels, too.
+
+    Returns:
+        the images as ``{"image", "labels"?}``, and the numbers of the moving and the fixed image of each pair.
+    """
+    found: dict[tuple[str, ...], int] = {}
+    numbers = []
+    for pair in pairs:
+        files = [(pair[side], *([pair[f"{side}_label"]] if labelled else [])) for side in ("moving", "fixed")]
+        numbers.append((found.setdefault(files[0], len(found)), found.setdefault(files[1], len(found))))
+    return [dict(zip(("image", "labels"), files, strict=False)) for files in found], numbers
 
 
 def pair_sampler(pairs: Sequence[Pair], count: int | None = None) -> Sampler[int]:

@@ -80,6 +80,12 @@ class PairRegistrar(ABC):
         """The same with what :py:meth:`guides` gives, for methods that know of guides."""
         return self.deform(pair, inside, grid, timings)
 
+    def remarks(
+        self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]
+    ) -> list[str]:
+        """What is to be told of the map that :py:meth:`deform` gave, whose arguments it has."""
+        return []
+
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
         """What else is to fit, of a pair on the working grid; most methods know of no guides.
 
@@ -244,6 +250,7 @@ class PairRegistrar(ABC):
         deformable = self.deform_guided(torch.cat(images), torch.stack(inside), grid, timings, guides)
         if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
+        notes += self.remarks(torch.cat(images), torch.stack(inside), grid, deformable, timings)
         if not grid.matches(fixed_grid):
             deformable = DisplacementField(resize_field(deformable.ddf[None], fixed_grid.shape)[0], fixed_grid)
         return affine, deformable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +13,15 @@ from monai.transforms import ScaleIntensityRange
 from torch import Tensor
 
 from fmirnet_monai.bundle import find_bundle, read_inference_config
-from fmirnet_monai.losses import MULTIMODAL, SIMILARITIES
+from fmirnet_monai.losses import SIMILARITIES
 from fmirnet_monai.utils import best_device
 
 from .base import percentiles
 from .guidance import Guidance
-from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer
+from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer, quick_optimizer
 from .result import Registration
 
-BUNDLE_2D = "fmirnet_chaos"
+BUNDLE_2D = "fmirnet_universal"
 NO_BUNDLE = "none"  # direct optimisation
 CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
 
@@ -59,28 +59,42 @@ class Method:
         """The device named, or the best there is."""
         return best_device() if self.device == "auto" else torch.device(self.device)
 
-    def registrar(self, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
-        """The Registrar for this pair: without a named bundle, weights made for such images or direct optimisation."""
+    def register(self, moving: MetaTensor, fixed: MetaTensor, **parts: Any) -> Registration:
+        """Register a pair; arguments and errors as :py:meth:`PairRegistrar.register` has them."""
+        return self.registrar(moving, fixed, self._steered(parts)).register(moving, fixed, **parts)
+
+    def registrar(self, moving: MetaTensor, fixed: MetaTensor, steered: bool = False) -> Registrar:
+        """The Registrar for this pair: without a named bundle, the weights for slices, or direct optimisation.
+
+        Args:
+            moving: image ``(1, *spatial)``.
+            fixed: image ``(1, *spatial)``.
+            steered: more than the two images says where they fit, such as masks, which only optimisation heeds.
+        """
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
-        # the weights compare intensities as they are, and their refinement is dense
-        learned = flat and self.similarity not in MULTIMODAL and self.optimizer == "dense"
-        known = learned and _reach_beyond(_own_window(BUNDLE_2D), moving, fixed)
-        bundle = self.bundle or (BUNDLE_2D if known else NO_BUNDLE)
-        scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed)
+        learned = flat and self.similarity == "auto" and self.optimizer == "dense" and not (steered and not self.refine)
+        bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
+        scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed, tissue=flat)
         registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
-        if self.bundle is None and learned and not known:
-            registrar.settings["weights"] = "none: no bundle was made for such images"
+        if registrar.network is not None and registrar.spatial_dims == 2:
+            registrar.rival = quick_optimizer()
         if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
             takes = "slices" if registrar.spatial_dims == 2 else "volumes"
             raise ValueError(f"slices: {self.slices} does not fit {bundle}, which takes {takes}; leave it out.")
         return registrar
 
+    def _steered(self, parts: Mapping[str, Any]) -> bool:
+        guides = self.guidance
+        given = (parts.get(f"{side}_{name}") for side in ("moving", "fixed") for name in ("mask", "channels"))
+        return bool(guides.labels or guides.points or guides.extractor) or any(
+            item is not None and len(item) > 0 for item in given
+        )
+
     def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
         """The volume's intensities in [0, 1], and a Registrar of its slices; without a named bundle, optimisation."""
         bundle = self.bundle or NO_BUNDLE
-        own = CT_WINDOW if bundle == NO_BUNDLE and self.intensity == "auto" else _own_window(bundle)
-        scale, said = choose_intensity(self.intensity, own, volume, volume)
+        scale, said = choose_intensity(self.intensity, _own_window(bundle), volume, volume, tissue=True)
         return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
 
     def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
@@ -119,22 +133,22 @@ def register(moving: MetaTensor, fixed: MetaTensor, *, options: Method | None = 
     Args:
         moving: ``(1, *spatial)``, as :py:func:`fmirnet_monai.data.read_image` gives it.
         fixed: the same, on its own grid.
-        options: how; by default the weights of its dimension or direct optimisation.
+        options: how; by default the weights for slices, or direct optimisation of volumes.
         parts: labels, landmarks and masks, see :py:meth:`PairRegistrar.register`.
 
     Raises:
         ValueError: when the pair can't be registered.
     """
-    return (options or Method()).registrar(moving, fixed).register(moving, fixed, **parts)
+    return (options or Method()).register(moving, fixed, **parts)
 
 
 def _own_window(bundle: str) -> Sequence[float] | None:
     return None if bundle == NO_BUNDLE else read_inference_config(find_bundle(bundle)).get("window")
 
 
-def _reach_beyond(bounds: Sequence[float] | None, *images: Tensor) -> bool:
-    """Whether all images have values at or beyond both ends of a window, as CT in Hounsfield units does."""
-    return bounds is not None and all(image.min() <= bounds[0] and image.max() >= bounds[1] for image in images)
+def _reach_beyond(bounds: Sequence[float], *images: Tensor) -> bool:
+    """Whether all images have values at or beyond both ends of a window."""
+    return all(image.min() <= bounds[0] and image.max() >= bounds[1] for image in images)
 
 
 def _unchanged(image: Tensor) -> Tensor:
@@ -155,16 +169,17 @@ def window(intensity: str) -> tuple[float, float] | None:
 
 
 def choose_intensity(
-    intensity: str, own: Sequence[float] | None, moving: MetaTensor, fixed: MetaTensor
+    intensity: str, own: Sequence[float] | None, moving: MetaTensor, fixed: MetaTensor, tissue: bool = False
 ) -> tuple[Any, str]:
     """The map to [0, 1] and what to call it.
 
-    ``auto`` takes the bundle's own window where both images reach beyond both its ends, and each image's percentiles
-    otherwise.
+    ``auto`` takes the bundle's own window where both images reach beyond both its ends, as CT in Hounsfield units does,
+    and each image's percentiles otherwise; ``tissue`` gives a bundle that has none the window of soft tissue.
     """
     bounds = window(intensity)
     if intensity == "bundle" and own is None:
         raise ValueError("intensity: the bundle has no window of its own; give percentiles or LOW,HIGH.")
+    own = CT_WINDOW if own is None and tissue else own
     if own is not None and (intensity == "bundle" or (intensity == "auto" and _reach_beyond(own, moving, fixed))):
         bounds = (float(own[0]), float(own[1]))
     if bounds is None:

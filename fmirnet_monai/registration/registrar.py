@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
 from fmirnet_monai.networks import FlipAverage
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar, percentiles
 from .guidance import Hints, channel_guide, feature_guide, label_guide, point_guide
 from .guides import Guide
+from .level import Level, binary, resized
 from .optimise import DenseOptimizer, FieldOptimizer, Start
 from .result import seen_intensities, timed
 from .search import DiscreteSearch
@@ -75,6 +76,15 @@ def default_optimizer(
     return OPTIMIZERS[optimizer](similarity, **options)
 
 
+def quick_optimizer() -> FieldOptimizer:
+    """The coarse half of what registers slices directly, which tells whether all of it would do better than a network.
+
+    Of validation pairs none had its network's field outdone by it; shifted or turned further than the network reaches,
+    most had.
+    """
+    return default_optimizer(2, iterations=CHOSEN[2]["iterations"][:1])
+
+
 @dataclass
 class Registrar(PairRegistrar):
     """Registers pairs by a trained network, refined or not, or by direct optimisation where there is no network.
@@ -85,6 +95,8 @@ class Registrar(PairRegistrar):
         spatial_dims: 2 or 3, of the network or of the optimisation. Volumes are registered slice by slice when it
             is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
+        rival: registers at half the working resolution, to tell whether direct optimisation does better than the
+            network; None leaves it out. Of the slices of a volume, the middle one is tried.
         progress: show a bar while slices are registered.
         options: those of :py:class:`PairRegistrar`.
 
@@ -96,6 +108,7 @@ class Registrar(PairRegistrar):
     optimizer: FieldOptimizer | None = None
     spatial_dims: int = 3
     spatial_size: int = 128
+    rival: FieldOptimizer | None = None
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
 
@@ -248,6 +261,33 @@ class Registrar(PairRegistrar):
                         ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, own)
             fields.append(ddf)
         return DisplacementField(_stack(fields, axis), grid)
+
+    def remarks(
+        self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]
+    ) -> list[str]:
+        """Whether the rival does better."""
+        if self.network is None or self.rival is None:
+            return []
+        axis = self._slice_axis(grid)
+        kept = [i for i in range(grid.dims) if i != axis]
+        field, images, seen = deformable.ddf[kept], pair, inside
+        if axis is not None:
+            shown = inside.all(0).movedim(axis, 0).flatten(1).sum(1)
+            if not shown.any():
+                return []
+            index = int((shown > 0).nonzero().flatten().median())
+            field, images, seen = (tensor.select(axis + 1, index) for tensor in (field, images, seen))
+        size = [max(2, n // 2) for n in images.shape[1:]]
+        (moving, moving_mask), (fixed, fixed_mask) = (
+            resized(image[None, None].float(), binary(mask[None, None]), size)
+            for image, mask in zip(images, seen, strict=True)
+        )
+        with timed(timings, "quick check"):
+            found = self.rival(moving, fixed, None, moving_mask, fixed_mask, [float(grid.spacing[i]) for i in kept])
+        level = Level(moving, fixed, moving_mask, fixed_mask, 0, found.new_ones(()))
+        if not bool(self.rival.better(level, resize_field(field[None], size), found).all()):
+            return []
+        return ["direct optimisation, tried at half the resolution, fits better than the network: compare bundle none."]
 
 
 def _stack(fields: list[Tensor], axis: int | None) -> Tensor:

@@ -108,7 +108,8 @@ class MethodSpec(Row):
             any network's name may end in ``+refine``.
         settings: of the method. Those of a network are ``variant`` (config in ``configs/variants``), ``overrides``
             (config keys to values), ``model`` or ``weights`` (a file, or ``"bundle"`` for the bundle's own), ``bundle``
-            (another one than that of the comparison, whose overrides then don't count), and those of its refinement.
+            (another one than that of the comparison, whose overrides then don't count), ``flips`` (average over mirror
+            images), ``datalist`` (to train on, below the working folder), and those of its refinement.
     """
 
     @property
@@ -182,7 +183,7 @@ class MethodSpec(Row):
         if self.variant:
             variant_file(folder, self.variant)  # a misspelt method is no method without weights
         weights = self._weights(folder, context)
-        own = ("bundle", "variant", "model", "weights", "overrides")
+        own = ("bundle", "variant", "model", "weights", "overrides", "flips", "datalist")
         settings = {key: value for key, value in self.settings.items() if key not in own}
         shared = {} if "bundle" in self.settings else context.overrides
         overrides = {**shared, **self.settings.get("overrides", {})}
@@ -192,8 +193,9 @@ class MethodSpec(Row):
             overrides = {**overrides, **{f"refinement#{key}": value for key, value in settings.items()}}
         elif settings:
             raise ValueError(f"{self.row}: a network has no settings {sorted(settings)} unless it is refined.")
+        flips = self.settings.get("flips", False)
         return Registrar.from_bundle(
-            folder, refine, weights, self.variant, overrides, device=torch.device(context.device), **common
+            folder, refine, weights, self.variant, overrides, flips, device=torch.device(context.device), **common
         )
 
     def _weights(self, folder: Path, context: Context) -> Path:

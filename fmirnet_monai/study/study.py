@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 class Study(ABC):
     """A JSON file in ``benchmarks`` that says how a table is made.
 
-    Its entry ``kind`` says what is compared, registration where there is none. Its entry ``data`` names another JSON
-    file beside it, with the fields that all studies of one data set share.
+    Its entry ``kind`` says what is compared, registration where there is none. Its entry ``data`` names other JSON
+    files beside it, one or a list, with the fields that all studies of one data set share; all of them prepare.
 
     Attributes:
         file: the JSON file.
@@ -60,8 +60,12 @@ class Study(ABC):
             raise FileNotFoundError(f"study: no such file: {path}.")
         try:
             content = json.loads(file.read_text())
-            shared = json.loads((file.parent / content.pop("data")).read_text()) if "data" in content else {}
-            fields = {**shared, **content}
+            names = content.pop("data", [])
+            shared = [
+                json.loads((file.parent / name).read_text()) for name in ([names] if isinstance(names, str) else names)
+            ]
+            prepare = [words for part in [*shared, content] for words in part.get("prepare", [])]
+            fields = {**{key: value for part in shared for key, value in part.items()}, **content, "prepare": prepare}
             return KINDS[fields.pop("kind", "registration")](file, **fields)
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise ValueError(f"study: {path} is no study: {error}.") from error
@@ -132,8 +136,15 @@ class RegistrationStudy(Study):
         methods = [_method(row, settings) for row in self.methods]
         kept = kept_rows(results / f"{self.file.stem}.json", keep, cases, methods) if results and keep else {}
         left = [spec for spec in methods if spec.row not in kept]
-        learnt_from = str(work / (self.training_datalist or self.datalist))
-        jobs = [spec.job(learnt_from, context, self.training) for spec in left if spec.learned]
+        jobs = [
+            spec.job(
+                str(work / spec.settings.get("datalist", self.training_datalist or self.datalist)),
+                context,
+                self.training,
+            )
+            for spec in left
+            if spec.learned
+        ]
         train_networks(list({job.output_dir: job for job in jobs}.values()))
         folder = self.folder(work)
         return compare(cases, methods, folder, context, self.title, memory=True, labels=self.labels, kept=kept)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 
-from fmirnet_monai.data import DeviceBatches, pair_sampler
+from fmirnet_monai.data import DeviceBatches, pair_sampler, sides
 from fmirnet_monai.transforms import RandSwapBatch
 
 
@@ -48,6 +48,19 @@ def test_every_item_once_an_epoch_in_another_order_and_read_once() -> None:
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
     assert orders[0] != orders[1]
     assert dataset.reads == 10
+
+
+def test_an_image_of_several_pairs_is_read_once() -> None:
+    pairs = [{"moving": "a", "fixed": "b"}, {"moving": "b", "fixed": "c"}, {"moving": "c", "fixed": "a"}]
+    images, numbers = sides(pairs, labelled=False)
+    assert images == [{"image": name} for name in "abc"]
+    dataset = Items([{"image": torch.full((1, 2, 2), float(ord(side["image"])))} for side in images])
+    loader = DeviceBatches(dataset, 2, sampler=SequentialSampler(pairs), pairs=numbers)
+    seen = [chr(int(value)) for batch in loader for value in batch["image"][:, :, 0, 0].flatten()]
+    assert seen == ["a", "b", "b", "c", "c", "a"] and dataset.reads == 3 and len(loader) == 2
+    labelled = [{**pair, "moving_label": "x", "fixed_label": "y"} for pair in pairs]
+    assert sides(labelled, labelled=True)[0][:2] == [{"image": "a", "labels": "x"}, {"image": "b", "labels": "y"}]
+    assert len(DeviceBatches(dataset, 1, pairs=numbers)) == 3
 
 
 def test_reading_leaves_the_random_numbers_as_they_are() -> None:

@@ -122,7 +122,8 @@ def seen_and_measured(study: Study) -> tuple[set[str], Subjects, list[str]]:
             spec = MethodSpec(**{**row, "settings": {**tuned.get(row["name"], {}), **row.get("settings", {})}})
             bundle = spec.settings.get("bundle", own_bundle)
             if spec.learned:
-                seen |= seen_by_run(bundle, spec.variant, sets[study.training_datalist or study.datalist])
+                datalist = spec.settings.get("datalist", study.training_datalist or study.datalist)
+                seen |= seen_by_run(bundle, spec.variant, sets[datalist])
             elif "weights" in spec.settings:
                 assert spec.settings["weights"] == "bundle"
                 seen |= seen_by_bundle(bundle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.data import read_image
 from fmirnet_monai.losses import MINDSSCLoss, RegistrationLoss
-from fmirnet_monai.registration import DenseOptimizer, Method
+from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registrar
 from fmirnet_monai.registration.base import percentiles
 from fmirnet_monai.registration.optimise import FieldOptimizer
 from fmirnet_monai.registration.registrar import default_optimizer
@@ -72,14 +73,44 @@ def test_what_the_command_minimises_finds_it_too(image: Tensor, name: str) -> No
     assert found < 1.5 and found < 0.6 * blind
 
 
-def test_weights_serve_what_they_were_made_for() -> None:
-    """CT in Hounsfield units; other slices are optimised directly, which is said."""
-    hounsfield, grey = ([MetaTensor(torch.rand(1, 40, 40) * 1000 + low) for _ in range(2)] for low in (-500, 0))
-    assert Method().registrar(*hounsfield).network is not None
-    optimised = Method().registrar(*grey)
-    assert optimised.network is None and optimised.settings["weights"] == "none: no bundle was made for such images"
-    assert Method("fmirnet_chaos").registrar(*grey).network is not None
-    assert "weights" not in Method("none").registrar(*grey).settings
+@pytest.mark.parametrize(
+    ("shape", "options", "parts", "learned"),
+    [
+        ((40, 40), {}, {}, True),
+        ((40, 40, 8), {}, {}, True),
+        ((40, 40, 24), {}, {}, False),
+        ((40, 40, 24), {"slices": True}, {}, True),
+        ((40, 40), {"bundle": "none"}, {}, False),
+        ((40, 40), {"similarity": "lncc"}, {}, False),
+        ((40, 40), {"optimizer": "affine"}, {}, False),
+        ((40, 40), {}, {"fixed_mask": torch.ones(1, 40, 40)}, False),
+        ((40, 40), {}, {"moving_channels": [torch.ones(1, 40, 40)]}, False),
+        ((40, 40), {}, {"moving_channels": []}, True),
+        ((40, 40), {"guidance": Guidance(labels=1.0)}, {}, False),
+        ((40, 40), {"refine": 5}, {"fixed_mask": torch.ones(1, 40, 40)}, True),
+        ((40, 40), {"bundle": "fmirnet_chaos"}, {"fixed_mask": torch.ones(1, 40, 40)}, True),
+    ],
+)
+def test_slices_take_the_network_unless_more_than_the_images_says_where_they_fit(
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    parts: dict[str, Any],
+    learned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[Registrar] = []
+    monkeypatch.setattr(Registrar, "register", lambda registrar, *images, **given: built.append(registrar))
+    Method(**options).register(*(MetaTensor(torch.rand(1, *shape)) for _ in range(2)), **parts)
+    assert (built[0].network is not None) is learned
+
+
+def test_hounsfield_units_are_seen_through_a_window() -> None:
+    """Slices through that of soft tissue; a volume, which may show the lung, by its percentiles."""
+    said = {}
+    for name, shape, low in (("CT", (40, 40), -500), ("grey", (40, 40), 0), ("volume", (24, 24, 24), -500)):
+        pair = [MetaTensor(torch.rand(1, *shape) * 1000 + low) for _ in range(2)]
+        said[name] = Method().registrar(*pair).settings["intensity"].split()[0]
+    assert said == {"CT": "window", "grey": "percentiles", "volume": "percentiles"}
 
 
 def test_modalities_that_differ_are_registered_without_a_network_unless_one_is_named() -> None:

@@ -142,6 +142,23 @@ def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
         Method("none", flips=True).registrar(MetaTensor(moving), MetaTensor(fixed))
 
 
+@pytest.mark.parametrize("slices", [1, 5])
+def test_what_direct_optimisation_does_better_is_told(slices: int) -> None:
+    """A shift that the network was not trained for, and one that it was."""
+    image = smooth(torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(1)), 4.0)[0]
+    image = torch.nn.functional.pad(image - image.min(), (40, 40, 40, 40))
+    told = {}
+    for shift in (3, 40):
+        pair = [
+            MetaTensor(one if slices == 1 else one[..., None].repeat(1, 1, 1, slices))
+            for one in (image, image.roll(shift, 1))
+        ]
+        result = Method().register(*pair)
+        assert result.settings["method"] == "fmirnet_universal" and "quick check" in result.timings
+        told[shift] = result.notes
+    assert told[3] == [] and len(told[40]) == 1 and "compare bundle none" in told[40][0]
+
+
 def test_wrong_input_is_named() -> None:
     moving, fixed, _ = pair(2)
     volume, _, _ = pair(3)

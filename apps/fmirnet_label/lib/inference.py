@@ -76,7 +76,7 @@ class AnotherImagesLabel(LabelTask):
     """Label of another image of the studies, carried to the open one by registration."""
 
     def __init__(self, datastore: Callable[[], Datastore]) -> None:
-        options = {"moving": "", "affine": "affine", "refine": 30, "similarity": "auto", "slices": SLICES}
+        options = {"moving": "", "affine": "affine", "similarity": "auto", "slices": SLICES}
         super().__init__(datastore, "Carry the label of another image of the studies to this one", options)
 
     def config(self) -> dict[str, Any]:
@@ -91,7 +91,6 @@ class AnotherImagesLabel(LabelTask):
         slices = AUTO if options["slices"] == SLICES else options["slices"]
         method = Method(
             affine=options["affine"],
-            refine=int(options["refine"]),
             similarity=options["similarity"],
             slices=None if slices == AUTO else str(slices).lower() == "true",
         )
@@ -119,7 +118,7 @@ class RestOfSlices(LabelTask):
     """The whole volume's label from the few slices that were drawn and submitted."""
 
     def __init__(self, datastore: Callable[[], Datastore]) -> None:
-        options = {"refine": 30, "train_epochs": 0}
+        options = {"train_epochs": 0}
         super().__init__(datastore, "Label all slices between the few that are drawn and submitted", options)
 
     def label(self, options: Mapping[str, Any], output: str) -> dict[str, Any]:
@@ -138,7 +137,7 @@ class RestOfSlices(LabelTask):
                 options["image"],
                 drawn,
                 output,
-                Method(refine=int(options["refine"])),
+                Method(),
                 slices=options.get("annotated"),
                 confidence=str(Path(folder) / "confidence.nii.gz"),
                 train_epochs=int(options["train_epochs"]),
