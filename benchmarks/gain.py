@@ -3,13 +3,16 @@
 ::
 
     python benchmarks/gain.py FROM.pt TO.pt DATALIST [DATALIST ...] [--section validation] [--bundle fmirnet_universal]
+        [--overrides '{"spatial_size": [128, 128], "network_def#num_scales": 3}']
 
-Dice is the mean over the fixed image's labels; the gain has its 95 % bootstrap interval over subjects.
+``--overrides`` are keys of the bundle's inference config for the first weights alone. Dice is the mean over the fixed
+image's labels; the gain has its 95 % bootstrap interval over subjects.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 
 import pandas as pd
 import torch
@@ -37,9 +40,13 @@ def main() -> None:
     parser.add_argument("datalists", nargs="+")
     parser.add_argument("--section", default="validation")
     parser.add_argument("--bundle", default="fmirnet_universal")
+    parser.add_argument("--overrides", type=json.loads, default={}, help="JSON, for the first weights")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th pair")
     options = parser.parse_args()
-    registrars = [Registrar.from_bundle(options.bundle, weights=weights) for weights in options.weights]
+    registrars = [
+        Registrar.from_bundle(options.bundle, weights=weights, overrides=overrides)
+        for weights, overrides in zip(options.weights, (options.overrides, {}), strict=True)
+    ]
     print("| datalist | n | subjects | Dice | Dice | gain | folding (%) | folding (%) |\n" + "|---" * 8 + "|")
     for datalist in options.datalists:
         pairs = [pair for pair in load_pairs(datalist, options.section) if "fixed_label" in pair][:: options.every]

@@ -65,23 +65,34 @@ def variant_file(bundle_dir: str | Path, variant: str) -> Path:
     return path
 
 
+def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Path:
+    """The file of a bundle's published weights: ``models/VARIANT.pt`` where there is one, else ``models/model.pt``."""
+    models = Path(bundle_dir) / "models"
+    own = models / f"{variant}.pt"
+    return own if own.is_file() else models / "model.pt"
+
+
 def load_network(
-    bundle_dir: str | Path, weights: str | Path | None = None, config: ConfigParser | None = None
+    bundle_dir: str | Path,
+    weights: str | Path | None = None,
+    config: ConfigParser | None = None,
+    variant: str | None = None,
 ) -> torch.nn.Module:
     """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
 
     Args:
         bundle_dir: the bundle's folder, or its name.
-        weights: file of a bare state dict; by default the bundle's ``models/model.pt``.
-        config: as :py:func:`read_inference_config` gave it; by default read without a variant.
+        weights: file of a bare state dict; by default those published for the variant, otherwise the bundle's.
+        config: as :py:func:`read_inference_config` gave it for the variant; by default read.
+        variant: name of a config in ``configs/variants``.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
         ValueError: when the weights belong to another network.
     """
     folder = Path(bundle_dir) if Path(bundle_dir).is_dir() else find_bundle(bundle_dir)
-    parser = config or read_inference_config(folder)
-    path = weights or folder / "models" / "model.pt"
+    parser = config or read_inference_config(folder, variant)
+    path = weights or published_weights(folder, variant)
     return load_weights(parser.get_parsed_content("network_def"), path).eval()
 
 
@@ -110,15 +121,15 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
     return network
 
 
-def publish_weights(weights: str | Path, bundle_dir: str | Path) -> Path:
-    """Copy a run's weights into the bundle's ``models/model.pt``, the file that is committed and shared.
+def publish_weights(weights: str | Path, bundle_dir: str | Path, variant: str | None = None) -> Path:
+    """Copy a run's weights into the bundle's ``models/model.pt``, or ``models/VARIANT.pt``, to be committed and shared.
 
     Training itself never writes there. Errors as in :py:func:`load_network`.
 
     Returns:
         path of the published file.
     """
-    network = load_network(bundle_dir, weights)
-    target = find_bundle(bundle_dir) / "models" / "model.pt"
+    network = load_network(bundle_dir, weights, variant=variant)
+    target = find_bundle(bundle_dir) / "models" / f"{variant or 'model'}.pt"
     save_checkpoint(target, network.state_dict())
     return target

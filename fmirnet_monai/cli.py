@@ -345,14 +345,15 @@ def phantom_echonet(*, output_dir: str, subjects: int = 40, frames: int = 32, se
     print(data.write_echo_phantom(output_dir, subjects, frames, seed))
 
 
-def publish(*, weights: str, bundle_dir: str) -> None:
+def publish(*, weights: str, bundle_dir: str, variant: str | None = None) -> None:
     """Put the weights of a training run into a bundle's models folder, after checking that its network loads them.
 
     Args:
         weights: model.pt of a run.
         bundle_dir: the bundle, a folder with configs/inference.json.
+        variant: config in its configs/variants that the run was made by.
     """
-    print(bundles.publish_weights(weights, bundle_dir))
+    print(bundles.publish_weights(weights, bundle_dir, variant))
 
 
 def bundle_export(bundle: str, *, output_dir: str) -> None:
@@ -390,6 +391,7 @@ def register(
     section: str = "test",
     skip_existing: bool = False,
     bundle: str | None = None,
+    variant: str | None = None,
     affine: bool | str = "auto",
     refine: int | None = None,
     slices: bool | None = None,
@@ -440,6 +442,7 @@ def register(
         bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_universal in 2-D and
             slice by slice, unless masks, guides, channels, features, a similarity or an optimizer are given, and
             direct optimisation otherwise.
+        variant: config in the bundle's configs/variants, such as images_alone of fmirnet_universal.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
@@ -469,7 +472,19 @@ def register(
         load_extractor(features) if features else None,
     )
     method = workflow.Method(
-        bundle, str(stage), refine, slices, intensity, device, similarity, optimizer, fill, antialias, guidance, flips
+        bundle,
+        str(stage),
+        refine,
+        slices,
+        intensity,
+        device,
+        similarity,
+        optimizer,
+        fill,
+        antialias,
+        guidance,
+        flips,
+        variant,
     )
     outputs = workflow.Outputs(report, inverse, metrics)
     if datalist is not None:

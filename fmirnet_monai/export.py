@@ -59,7 +59,8 @@ def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
     shape = [image["num_channels"], *image["spatial_shape"]]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / source.name
-        for part in ("LICENSE", "configs", "docs", "models/model.pt"):
+        weights = [f"models/{file.name}" for file in (source / "models").glob("*.pt")]
+        for part in ("LICENSE", "configs", "docs", *weights):
             if (source / part).exists():
                 (folder / part).parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile

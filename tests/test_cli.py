@@ -21,6 +21,7 @@ from commands import run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai import cli
+from fmirnet_monai.bundle import load_network, read_inference_config
 from fmirnet_monai.data import load_pairs
 
 REPOSITORY = Path(__file__).parents[1]
@@ -401,6 +402,20 @@ def test_good_weights_land(tmp_path: Path, bundle_copy: Path, capsys: pytest.Cap
     published = torch.load(target, weights_only=True)
     assert published.keys() == network.state_dict().keys()
     assert all(torch.equal(published[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_variants_weights_lie_beside_the_bundles(tmp_path: Path, bundle_copy: Path) -> None:
+    networks = {}
+    for variant in (None, "voxelmorph"):
+        config = read_inference_config(bundle_copy, variant)
+        networks[variant] = config.get_parsed_content("network_def")
+        torch.save(networks[variant].state_dict(), tmp_path / "run.pt")
+        named = [] if variant is None else [f"--variant={variant}"]
+        cli.main(["publish", f"--weights={tmp_path / 'run.pt'}", f"--bundle_dir={bundle_copy}", *named])
+    assert {p.name for p in (bundle_copy / "models").iterdir()} == {"model.pt", "voxelmorph.pt"}
+    for variant, network in networks.items():
+        found = load_network(bundle_copy, variant=variant).state_dict()
+        assert all(torch.equal(found[name], value) for name, value in network.state_dict().items())
 
 
 def test_weights_land_in_the_bundle_that_is_named(

@@ -42,6 +42,7 @@ class Method:
     antialias: bool = False
     guidance: Guidance = field(default_factory=Guidance)
     flips: bool = False
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
@@ -110,8 +111,9 @@ class Method:
             options["affine"] = self.affine
         settings = {"intensity": said, "similarity": self.similarity}
         if bundle == NO_BUNDLE:
-            if self.flips:
-                raise ValueError("flips: are of a network's field, and direct optimisation has none; name a bundle.")
+            if self.flips or self.variant:
+                name, said = ("flips", "are of") if self.flips else ("variant", "is of")
+                raise ValueError(f"{name}: {said} a network, and direct optimisation has none; name a bundle.")
             aligned = self.affine not in ("auto", "off")
             optimizer = default_optimizer(dims, self.similarity, self.optimizer, aligned=aligned)
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
@@ -119,7 +121,9 @@ class Method:
             raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")
         folder = find_bundle(bundle)
         settings |= {"bundle": str(folder)} | ({"flips": "true"} if self.flips else {})
-        registrar = Registrar.from_bundle(folder, self.refine, flips=self.flips, settings=settings, **options)
+        registrar = Registrar.from_bundle(
+            folder, self.refine, variant=self.variant, flips=self.flips, settings=settings, **options
+        )
         if self.similarity != "auto":
             if registrar.optimizer is None:
                 raise ValueError(f"similarity: {self.similarity} is for the refinement; set refine above 0.")

@@ -140,8 +140,9 @@ class Registrar(PairRegistrar):
 
         Args:
             bundle: folder of a bundle, or the name of one in ``bundles``.
-            refine: at most so many steps of refinement per pair, 0 for none, None for as many as the bundle says.
-            weights: file of weights, by default the bundle's own.
+            refine: at most so many steps of refinement per pair, 0 for none; None for its key ``refine``, without which
+                all steps of its ``refinement`` are taken.
+            weights: file of weights, by default those published for the variant, otherwise the bundle's own.
             variant: name of a config in the bundle's ``configs/variants``.
             overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
             flips: average the network's field over the mirror images of a pair.
@@ -155,7 +156,7 @@ class Registrar(PairRegistrar):
         config = read_inference_config(folder, variant, overrides)
         if config.get("spatial_size") is None:
             raise ValueError(f"bundle: {folder} is none for registration, its inference.json has no spatial_size.")
-        network = load_network(folder, weights, config)
+        network = load_network(folder, weights, config, variant)
         size = config.get_parsed_content("spatial_size")
         prepared: dict[str, Any] = {
             "spatial_dims": len(size),
@@ -164,6 +165,7 @@ class Registrar(PairRegistrar):
             "affine": config.get("affine", "off"),
             "name": variant or folder.name,
         }
+        refine = config.get("refine") if refine is None else refine
         if refine != 0:
             prepared["optimizer"] = config.get_parsed_content("refinement")
         if refine:

@@ -21,7 +21,7 @@ from fmirnet_monai.baselines import (
     SynRegistrar,
     TimeVaryingRegistrar,
 )
-from fmirnet_monai.bundle import find_bundle, read_inference_config, variant_file
+from fmirnet_monai.bundle import find_bundle, published_weights, read_inference_config, variant_file
 from fmirnet_monai.registration import PairRegistrar, Registrar
 from fmirnet_monai.registration.base import Intensity, percentiles
 from fmirnet_monai.registration.registrar import default_optimizer
@@ -200,7 +200,7 @@ class MethodSpec(Row):
 
     def _weights(self, folder: Path, context: Context) -> Path:
         given, model = self.settings.get("weights"), self.model
-        file = folder / "models" / "model.pt"
+        file = published_weights(folder, self.variant)
         if given is not None:
             file = file if given == "bundle" else Path(given)
         elif context.models_dir is not None:

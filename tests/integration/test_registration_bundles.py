@@ -45,7 +45,8 @@ class Small:
         return BUNDLES / self.name / "configs"
 
     def options(self) -> dict[str, Any]:
-        own = {"canvas_size": [n + 8 for n in self.size]} if self.name == "fmirnet_universal" else {}
+        own = {"canvas_size": [n + 8 for n in self.size], "window_size": list(self.size)}
+        own = own if self.name == "fmirnet_universal" else {}
         return {"spatial_size": list(self.size), "network_def#channels": [4, 8], **own}
 
 

@@ -128,6 +128,14 @@ def test_refinement_raises_similarity() -> None:
     assert refined.register(moving, fixed).metrics["ncc"] > plain.register(moving, fixed).metrics["ncc"]
 
 
+def test_a_bundle_says_how_many_steps_of_refinement_there_are_by_default() -> None:
+    universal, chaos = ("fmirnet_universal", BUNDLE)
+    assert Registrar.from_bundle(universal, None).optimizer is None
+    assert Registrar.from_bundle(universal, 3).optimizer.iterations == (3,)
+    assert Registrar.from_bundle(chaos, None).optimizer.iterations == (60,)
+    assert Registrar.from_bundle(chaos, 0).optimizer is None
+
+
 def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
     moving, fixed = (image.as_tensor()[:, :40, :40] for image in pair(2)[:2])
     found = {}
@@ -138,7 +146,7 @@ def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
         mirrored[0] = -mirrored[0]
         found[flips] = float((ddf - mirrored).norm(dim=0).mean() / ddf.norm(dim=0).mean())
     assert found[True] < 1e-3 < found[False]
-    with pytest.raises(ValueError, match=r"flips: .* name a bundle"):
+    with pytest.raises(ValueError, match=r"flips: are of a network, .* name a bundle"):
         Method("none", flips=True).registrar(MetaTensor(moving), MetaTensor(fixed))
 
 
