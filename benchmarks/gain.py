@@ -15,8 +15,6 @@ import argparse
 import json
 
 import pandas as pd
-import torch
-from monai.metrics import compute_dice
 from tqdm import tqdm
 
 from fmirnet_monai.data import load_pairs, read_pair
@@ -26,11 +24,8 @@ from fmirnet_monai.study.statistics import interval
 
 def measure(registrar: Registrar, files: dict[str, str]) -> tuple[float, float]:
     """Dice and digital folding in percent."""
-    result = registrar.register(**read_pair(files).arguments())
-    labels = [torch.as_tensor(label)[None].long() for label in (result.warped_label, result.fixed_label)]
-    ids = [i for i in labels[1].unique() if i != 0]
-    masks = [torch.cat([label == i for i in ids], dim=1) for label in labels]
-    return float(compute_dice(*masks).mean()), result.field.digital_folding()
+    metrics = registrar.register(**read_pair(files).arguments()).metrics
+    return metrics["dice"], metrics["digital_folding"]
 
 
 def main() -> None:

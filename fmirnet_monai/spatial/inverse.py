@@ -13,6 +13,7 @@ from .field import sample_at
 
 BATCH = 2**18  # points that are solved for at a time
 NODES = 2**18  # of the field, from which a point that got stuck starts again
+STARTS = 16  # of them, one after the other: beside a fold the nearest may lie on the wrong side of it
 
 
 class FieldInverse:
@@ -20,7 +21,7 @@ class FieldInverse:
 
     The usual fixed-point iteration (Chen et al., Medical Physics 2008) comes first; it does not converge where a field
     stretches more than twofold, as fields of real pairs do. What it leaves is solved by damped Newton steps, and what
-    these leave starts again from the voxel whose image lies nearest.
+    these leave starts again from the voxels whose images lie nearest.
 
     Args:
         ddf: ``(D, *spatial)`` in voxels; beyond the grid its border values hold.
@@ -64,12 +65,15 @@ class FieldInverse:
             source[left] = 2 * goal[left] - self._end(goal[left])
             self._newton(source, goal, miss, left)
             left = left[miss[left] > self.tolerance]
-        if len(left):
+        for rank in range(1, STARTS + 1):
+            if not len(left):
+                break
             before, missed = source[left].clone(), miss[left].clone()
-            source[left] = self._nearest(goal[left])
+            source[left] = self._nearest(goal[left], rank)
             self._newton(source, goal, miss, left)
             worse = miss[left] > missed
             source[left[worse]], miss[left[worse]] = before[worse], missed[worse]
+            left = left[miss[left] > self.tolerance]
         return source, miss <= self.tolerance
 
     def _newton(self, source: Tensor, goal: Tensor, miss: Tensor, left: Tensor) -> None:
@@ -93,10 +97,10 @@ class FieldInverse:
             going = miss[left] > self.tolerance
             left, damping = left[going], damping[going]
 
-    def _nearest(self, goal: Tensor) -> Tensor:
-        """The voxels ``(N, D)`` whose images lie nearest to ``goal``."""
+    def _nearest(self, goal: Tensor, rank: int) -> Tensor:
+        """The voxels ``(N, D)`` whose images lie nearest to ``goal``, or next to that by their ``rank`` from 1 on."""
         tree, voxels = self._images
-        return voxels[torch.from_numpy(tree.query(goal.cpu().numpy())[1])].to(goal)
+        return voxels[torch.from_numpy(tree.query(goal.cpu().numpy(), [min(rank, len(voxels))])[1][:, 0])].to(goal)
 
     @cached_property
     def _images(self) -> tuple[cKDTree, Tensor]:

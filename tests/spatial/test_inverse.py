@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fmirnet_monai.spatial import DisplacementField, Grid, chain, invert
+from fmirnet_monai.spatial import DisplacementField, Grid, chain, digital_jacobian_determinants, invert, smooth
 from fmirnet_monai.spatial.inverse import FieldInverse
 
 from .conftest import random_affine, random_field, random_grid
@@ -50,8 +50,17 @@ def test_points_that_get_stuck_start_again_where_the_images_lie(monkeypatch: pyt
     assert found.all()
     there = source.T.reshape(1, 2, 141, 141)
     assert there.isfinite().all()
-    monkeypatch.setattr(FieldInverse, "_nearest", lambda self, goal: goal)
+    monkeypatch.setattr(FieldInverse, "_nearest", lambda self, goal, rank: goal)
     assert not FieldInverse(ddf)(voxels((141, 141)))[1].all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_folding_field_that_keeps_the_border_meets_every_point(seed: int) -> None:
+    rise = torch.minimum(torch.arange(60), 59 - torch.arange(60)).clamp(max=10) / 10
+    noise = torch.randn(1, 2, 60, 60, generator=torch.Generator().manual_seed(seed))
+    ddf = 18 * smooth(noise, 3.0)[0] * rise[:, None] * rise
+    assert digital_jacobian_determinants(ddf[None]).min() < 0
+    assert FieldInverse(ddf)(voxels((60, 60)))[1].all()
 
 
 def test_where_a_field_folds_some_points_are_met_twice_and_all_are_met() -> None:
