@@ -142,6 +142,17 @@ def test_training_and_inference_share_their_settings(bundle: Small) -> None:
     assert [step["_target_"] for step in own] == [name for name in steps if name != "CopyItemsd"]
 
 
+@pytest.mark.parametrize(("epochs", "pairs", "momentum"), [(1, 8, 0.5), (10, 80, 0.1), (40, 600, 0.005)])
+def test_the_average_of_a_short_run_does_not_lag_behind_its_weights(
+    samples: dict[str, Path], epochs: int, pairs: int, momentum: float
+) -> None:
+    parser = ConfigParser()
+    parser.read_config(UNIVERSAL.configs / "train.json")
+    parser.update({"bundle_root": str(UNIVERSAL.configs.parent), "dataset_dir": str(samples[UNIVERSAL.name])})
+    parser.update({"max_epochs": epochs, "pairs_per_epoch": pairs, **UNIVERSAL.options()})
+    assert parser.get_parsed_content("average").momentum == pytest.approx(momentum)
+
+
 def test_region_attention_trains_by_its_variant(samples: dict[str, Path], tmp_path: Path) -> None:
     configs = [SLIVER.configs / "train.json", SLIVER.configs / "variants" / "region.json"]
     options = {**SLIVER.options(), "network_def#registration#channels": [4, 8]}
