@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fmirnet_monai.networks.base import PairNetwork, crop, extend
-from fmirnet_monai.networks.blocks import ResUNet, ScaleAttention, SpatialAttention
+from fmirnet_monai.networks.blocks import LocalCorrelation, ResUNet, ScaleAttention, SpatialAttention
 from fmirnet_monai.spatial import compose, downsample, integrate, upsample_field, warp
 
 COMBINE = ("add", "compose")
@@ -40,6 +40,8 @@ class FMIRNet(PairNetwork):
             coarsest scale must be larger than one voxel.
         finest_scale: halvings of the finest scale that a field is estimated on, which is then upsampled. 0 is the full
             resolution; 1 needs about an eighth of the time and memory in 3-D, a quarter in 2-D.
+        correlation: when above 0, the ResUnet also sees how well learnt features of both images agree at each offset
+            of up to this many voxels, see :py:class:`LocalCorrelation`.
 
     Raises:
         ValueError: when an option has a value that is not in the lists above.
@@ -65,6 +67,7 @@ class FMIRNet(PairNetwork):
         half_resolution: bool = True,
         norm: str | tuple | None = None,
         finest_scale: int = 0,
+        correlation: int = 0,
     ) -> None:
         if num_scales < 1:
             raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
@@ -78,6 +81,8 @@ class FMIRNet(PairNetwork):
             raise ValueError(f"attention must be one of {ATTENTION}, got {attention!r}.")
         if integration_steps < 0:
             raise ValueError(f"integration_steps must be at least 0, got {integration_steps}.")
+        if correlation < 0:
+            raise ValueError(f"correlation must be at least 0, got {correlation}.")
         self.num_scales = num_scales
         self.composing = combine == "compose"
         self.integration_steps = integration_steps
@@ -87,11 +92,16 @@ class FMIRNet(PairNetwork):
         self.options = (
             f"num_scales={num_scales}, share_weights={share_weights}, combine={combine}, attention={attention}, "
             f"residual={residual}, integration_steps={integration_steps}, half_resolution={half_resolution}, "
-            f"finest_scale={finest_scale}"
+            f"finest_scale={finest_scale}, correlation={correlation}"
         )
         networks = 1 if share_weights else num_scales
+        inputs = 2 * in_channels
+        self.correlation: LocalCorrelation | None = None
+        if correlation > 0:
+            self.correlation = LocalCorrelation(spatial_dims, in_channels, correlation)
+            inputs += self.correlation.out_channels
         self.estimators = nn.ModuleList(
-            ResUNet(spatial_dims, 2 * in_channels, spatial_dims, channels, norm) for _ in range(networks)
+            ResUNet(spatial_dims, inputs, spatial_dims, channels, norm) for _ in range(networks)
         )
         self.scale_attention = ScaleAttention() if "channel" in attention else None
         self.spatial_attention = SpatialAttention(spatial_dims, residual) if "spatial" in attention else None
@@ -183,6 +193,8 @@ class FMIRNet(PairNetwork):
         return field, backward
 
     def _estimate(self, scale: int, pair: Tensor) -> Tensor:
+        if self.correlation is not None:
+            pair = torch.cat([pair, self.correlation(pair)], dim=1)
         field = pair
         for i, estimator in enumerate(self.estimators):
             if i == scale or len(self.estimators) == 1:

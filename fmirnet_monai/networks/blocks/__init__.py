@@ -1,7 +1,8 @@
 """Building blocks of the registration networks."""
 
+from .correlation import LocalCorrelation
 from .fusion import ScaleAttention, SpatialAttention
 from .init import near_zero
 from .resunet import ResUNet, ResUNetPyramid
 
-__all__ = ["ResUNet", "ResUNetPyramid", "ScaleAttention", "SpatialAttention", "near_zero"]
+__all__ = ["LocalCorrelation", "ResUNet", "ResUNetPyramid", "ScaleAttention", "SpatialAttention", "near_zero"]
