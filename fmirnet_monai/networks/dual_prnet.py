@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from monai.networks.layers import Conv
 from torch import Tensor, nn
 
 from fmirnet_monai.networks.base import PairNetwork
-from fmirnet_monai.networks.blocks import ResUNetPyramid, near_zero
+from fmirnet_monai.networks.blocks import ResUNetPyramid, local_correlation, near_zero
 from fmirnet_monai.spatial import compose, upsample_field, warp
 
 SLOPE = 0.2
@@ -29,8 +28,8 @@ class DualPRNet(PairNetwork):
         spatial_dims: D, 2 or 3.
         in_channels: C, channels of one image.
         channels: channels of the pyramid's levels, from full resolution down.
-        correlation: give the modules the local correlation of the features too, see :py:func:`local_correlation`:
-            Dual-PRNet++ of the second paper.
+        correlation: give the modules the local correlation of the features too, radius 1, see
+            :py:func:`local_correlation`: Dual-PRNet++ of the second paper.
 
     Raises:
         ValueError: when ``channels`` has fewer than two levels.
@@ -72,26 +71,3 @@ class DualPRNet(PairNetwork):
                 features.append(local_correlation(fixed, moving))
             field = compose(field, module(torch.cat(features, dim=1)))
         return field
-
-
-def local_correlation(fixed: Tensor, moving: Tensor) -> Tensor:
-    """Correlation of each voxel's features with those of the other image's neighbouring voxels, radius 1.
-
-    Args:
-        fixed: features ``(B, K, *spatial)``, 2-D or 3-D.
-        moving: same shape; beyond the border the nearest voxel's features hold.
-
-    Returns:
-        ``(B, 3 ** D, *spatial)``: means over the channels of ``fixed(x) * moving(x + offset)``, one per offset, the
-        last axis's running fastest from -1 to 1.
-    """
-    dims = fixed.dim() - 2
-    padded = F.pad(moving, [1, 1] * dims, mode="replicate")
-    maps: list[Tensor] = []
-    for i in range(int(3**dims)):
-        shifted, rest = padded, i
-        for axis in range(dims + 1, 1, -1):
-            shifted = shifted.narrow(axis, rest % 3, fixed.shape[axis])
-            rest = rest // 3
-        maps.append((fixed * shifted).mean(1))
-    return torch.stack(maps, dim=1)

@@ -41,7 +41,7 @@ class FMIRNet(PairNetwork):
         finest_scale: halvings of the finest scale that a field is estimated on, which is then upsampled. 0 is the full
             resolution; 1 needs about an eighth of the time and memory in 3-D, a quarter in 2-D.
         correlation: when above 0, the ResUnet also sees how well learnt features of both images agree at each offset
-            of up to this many voxels, see :py:class:`LocalCorrelation`.
+            of up to this many voxels, see :py:func:`local_correlation`.
 
     Raises:
         ValueError: when an option has a value that is not in the lists above.

@@ -34,6 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"norm": "batch"},
     {"finest_scale": 1},
     {"finest_scale": 1, "integration_steps": 5, "combine": "compose"},
+    {"correlation": 2, "combine": "compose", "in_channels": 2},
 ]
 
 
@@ -95,6 +96,7 @@ def test_untrained_network_gives_nearly_the_identity(options: dict[str, Any], si
         ({"spatial_dims": 4}, "spatial_dims .*4"),
         ({"num_scales": 0}, "num_scales .*0"),
         ({"finest_scale": -1}, "finest_scale .*-1"),
+        ({"correlation": -1}, "correlation .*-1"),
         ({"combine": "multiply"}, "combine .*'multiply'"),
         ({"attention": "channel+spatial"}, r"attention .*'channel\+spatial'"),
         ({"integration_steps": -1}, "integration_steps .*-1"),
