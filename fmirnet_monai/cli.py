@@ -555,7 +555,7 @@ def propagate(
         axis: array axis along which slices were annotated, 0, 1 or 2; by default found from the label.
         slices: indices of the annotated slices, where some of them are rightly empty; by default those with a label.
         label_ids: labels to propagate; default all.
-        bundle: name or folder of a registration bundle, such as fmirnet_chaos; by default none, direct optimisation,
+        bundle: name or folder of a registration bundle, by default fmirnet_universal; none for direct optimisation,
             which is slower and needs no training.
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
         train_epochs: passes in which a segmentation network learns the propagated labels of this volume; the answer is

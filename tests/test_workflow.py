@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
+from fmirnet_monai.registration import Method
 from fmirnet_monai.spatial import smooth
 from fmirnet_monai.spatial.files import read_displacement
 
@@ -177,7 +178,17 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("bundle", ["none", "fmirnet_chaos"])
+def test_propagate_takes_the_weights_for_slices_unless_these_cannot_do_it(
+    volume: dict[str, Path],
+) -> None:
+    image = read_image(volume["image"])
+    for named, learned in (({}, True), ({"bundle": "none"}, False), ({"similarity": "lncc"}, False)):
+        _, registrar = Method(**named).slice_registrar(image)
+        assert registrar.settings.get("bundle", "").endswith("fmirnet_universal") == learned
+        assert (registrar.network is not None) == learned
+
+
+@pytest.mark.parametrize("bundle", ["none", "fmirnet_chaos", "fmirnet_universal"])
 def test_propagate_labels_the_slices_between(
     volume: dict[str, Path], tmp_path: Path, bundle: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,8 +74,7 @@ class Method:
         """
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
-        learned = flat and self.similarity == "auto" and self.optimizer == "dense" and not (steered and not self.refine)
-        bundle = self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
+        bundle = self._bundle(flat, steered)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed, tissue=flat)
         registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
         if registrar.network is not None and registrar.spatial_dims == 2:
@@ -93,10 +92,15 @@ class Method:
         )
 
     def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
-        """The volume's intensities in [0, 1], and a Registrar of its slices; without a named bundle, optimisation."""
-        bundle = self.bundle or NO_BUNDLE
+        """The volume's intensities in [0, 1], and a Registrar of its slices."""
+        bundle = self._bundle(flat=True)
         scale, said = choose_intensity(self.intensity, _own_window(bundle), volume, volume, tissue=True)
         return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
+
+    def _bundle(self, flat: bool, steered: bool = False) -> str:
+        """The one that is named, the weights for slices, or none where these can't do what is asked for."""
+        learned = flat and self.similarity == "auto" and self.optimizer == "dense" and not (steered and not self.refine)
+        return self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
 
     def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
         options: dict[str, Any] = {
