@@ -30,6 +30,7 @@ from fmirnet_monai.data import (
 )
 from fmirnet_monai.data.pairing import SECTIONS
 from fmirnet_monai.data.subjects import KNOWN
+from fmirnet_monai.registration.method import BUNDLE_2D, NO_BUNDLE
 from fmirnet_monai.study.methods import MethodSpec, read_tuned
 from fmirnet_monai.study.segmentation import SegmentationMethod
 from fmirnet_monai.study.study import PropagationStudy, RegistrationStudy, SegmentationStudy, Study
@@ -137,8 +138,9 @@ def seen_and_measured(study: Study) -> tuple[set[str], Subjects, list[str]]:
     else:
         assert isinstance(study, PropagationStudy)
         for row in study.methods:
-            bundle = row.get("settings", {}).get("bundle")
-            seen |= seen_by_bundle(bundle) if bundle else set()
+            default = BUNDLE_2D if row["name"] == "registration" else NO_BUNDLE
+            bundle = row.get("settings", {}).get("bundle", default)
+            seen |= set() if bundle == NO_BUNDLE else seen_by_bundle(bundle)
         sections = [group["section"] for group in study.volumes]
         pairs = zip(study.volumes, sections, strict=True)
         measured = set().union(*(subjects_of(sets[group["datalist"]], own) for group, own in pairs))
