@@ -66,9 +66,10 @@ class Workload:
 
             return predict
         loss: nn.Module = config.get_parsed_content("loss")
-        target: Tensor | tuple[Tensor, Tensor] = pair
+        target: Tensor | tuple[Tensor, Tensor, Tensor] = pair
         if isinstance(loss, LabelledLoss):
-            target = pair, torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
+            labels = torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
+            target = pair, labels, torch.rand(self.batch, len(size), *size, device=self.device)
         elif not isinstance(loss, RegistrationLoss):
             raise ValueError(f"variant: {self.variant} needs more than a pair to learn from; choose another.")
         optimizer = torch.optim.Adam(network.parameters())

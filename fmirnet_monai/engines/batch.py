@@ -51,22 +51,25 @@ def prepare_joint_batch(
 
 def prepare_labelled_batch(
     batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
-) -> tuple[Tensor, tuple[Tensor, Tensor | None]]:
-    """What registration learns from that also takes labels: the pair, and the label maps of both its images.
+) -> tuple[Tensor, tuple[Tensor, Tensor | None, Tensor | None]]:
+    """What registration learns from that also takes labels and known fields.
 
     Args:
         batchdata: with ``"image"`` ``(B, 2 C, *spatial)`` and perhaps ``"labels"`` ``(B, 2, *spatial)``, the moving
-            image's first.
+            image's first, and ``"field"`` ``(B, D, *spatial)`` in voxels.
         device: where to put it.
         non_blocking: see :py:meth:`torch.Tensor.to`.
         kwargs: further arguments of :py:meth:`torch.Tensor.to`.
 
     Returns:
-        the pair, and the target ``(pair, labels)``, of which the labels may be None.
+        the pair, and the target ``(pair, labels, field)``, of which the last two may be None.
     """
     pair, _ = prepare_pair_batch(batchdata, device, non_blocking, **kwargs)
-    labels = batchdata.get("labels")
-    return pair, (pair, None if labels is None else torch.as_tensor(labels).to(device, non_blocking=non_blocking))
+    labels, field = (
+        None if (known := batchdata.get(key)) is None else torch.as_tensor(known).to(device, non_blocking=non_blocking)
+        for key in ("labels", "field")
+    )
+    return pair, (pair, labels, field)
 
 
 def loss_terms(loss: nn.Module) -> Callable[[Any], dict[str, float]]:

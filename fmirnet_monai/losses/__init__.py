@@ -5,6 +5,7 @@ A similarity of two images is called ``loss(prediction, target, mask=None)``, im
 stands in either image where the mask is 0 has no influence on it or on its gradient.
 """
 
+from .field import EndpointError
 from .joint import JointLoss
 from .labels import LabelledLoss, LabelOverlapLoss
 from .lncc import LocalNCCLoss, local_ncc_map
@@ -20,6 +21,7 @@ from .ssim import SSIMLoss, ssim_map, window_centres
 __all__ = [
     "MULTIMODAL",
     "SIMILARITIES",
+    "EndpointError",
     "FoldingLoss",
     "JointLoss",
     "LabelOverlapLoss",

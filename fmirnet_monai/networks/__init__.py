@@ -6,6 +6,7 @@
 from .dual_prnet import DualPRNet
 from .fcn import FCN
 from .flips import FlipAverage
+from .flownet import FlowNetS
 from .fmirnet import FMIRNet
 from .joint import JointNetwork, JointPrediction
 from .lapirn import LapIRN
@@ -19,6 +20,7 @@ __all__ = [
     "DualPRNet",
     "FMIRNet",
     "FlipAverage",
+    "FlowNetS",
     "JointNetwork",
     "JointPrediction",
     "LapIRN",

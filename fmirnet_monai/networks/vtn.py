@@ -67,7 +67,7 @@ class VTNSubnetwork(nn.Module):
         self.up = nn.ModuleList()
         width = channels[-1]
         for skip in channels[-2::-1]:
-            self.up.append(_Refinement(spatial_dims, width, skip))
+            self.up.append(FlowRefinement(spatial_dims, width, skip))
             width = 2 * skip + spatial_dims
         self.head = near_zero(deconv(width, spatial_dims, 4, stride=2, padding=1))
 
@@ -84,7 +84,7 @@ class VTNSubnetwork(nn.Module):
         return self.head(x)
 
 
-class _Refinement(nn.Module):
+class FlowRefinement(nn.Module):
     """One level up: the encoder's features beside those from below and the flow predicted there."""
 
     def __init__(self, spatial_dims: int, inputs: int, outputs: int) -> None:

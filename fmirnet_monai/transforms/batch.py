@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fmirnet_monai.spatial.field import identity_grid, sample
+from fmirnet_monai.spatial.field import identity_grid, sample, warp
 
 Batch = dict[str, Tensor]
+Change = Callable[[Tensor, bool], Tensor]
+"""Of a batch's tensor, and whether it is a displacement field."""
 
 
 class BatchTransform(ABC):
@@ -28,16 +30,18 @@ class BatchTransform(ABC):
     Args:
         keys: tensors to change together.
         prob: probability that an item is changed.
+        field_key: the key whose tensors are displacement fields ``(B, D, *spatial)``: their vectors change, too.
 
     Raises:
         ValueError: when ``prob`` is not between 0 and 1.
     """
 
-    def __init__(self, keys: str | Sequence[str], prob: float = 1.0) -> None:
+    def __init__(self, keys: str | Sequence[str], prob: float = 1.0, field_key: str | None = None) -> None:
         if not 0 <= prob <= 1:
             raise ValueError(f"prob must lie between 0 and 1, got {prob}.")
         self.keys = [keys] if isinstance(keys, str) else list(keys)
         self.prob = prob
+        self.field_key = field_key
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
         """The changed batch."""
@@ -45,19 +49,20 @@ class BatchTransform(ABC):
         like = batch[present[0]]
         chosen = torch.rand(len(like), device=like.device) < self.prob
         changes = self.changes(like)
-        return {**batch, **{key: _where(chosen, changes(batch[key]), batch[key]) for key in present}}
+        changed = {key: changes(batch[key], key == self.field_key) for key in present}
+        return {**batch, **{key: _where(chosen, values, batch[key]) for key, values in changed.items()}}
 
     @abstractmethod
-    def changes(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def changes(self, like: Tensor) -> Change:
         """Draw for a batch like this, and give what changes each of its tensors alike."""
 
 
 class RandSwapBatch(BatchTransform):
     """Exchange the moving and the fixed side."""
 
-    def changes(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def changes(self, like: Tensor) -> Change:
         """Nothing to draw."""
-        return _swapped
+        return lambda tensor, is_field: torch.full_like(tensor, torch.nan) if is_field else _swapped(tensor)
 
 
 class RandFlipBatch(BatchTransform):
@@ -67,21 +72,31 @@ class RandFlipBatch(BatchTransform):
         keys: tensors to flip together.
         prob: of a flip, of each axis by itself.
         axes: spatial axes to flip along, all by default.
+        field_key: see :py:class:`BatchTransform`.
     """
 
-    def __init__(self, keys: str | Sequence[str], prob: float = 0.5, axes: Sequence[int] | None = None) -> None:
-        super().__init__(keys)
+    def __init__(
+        self,
+        keys: str | Sequence[str],
+        prob: float = 0.5,
+        axes: Sequence[int] | None = None,
+        field_key: str | None = None,
+    ) -> None:
+        super().__init__(keys, field_key=field_key)
         self.flip_prob = prob
         self.axes = axes
 
-    def changes(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def changes(self, like: Tensor) -> Change:
         """Draw for each axis."""
         axes = range(like.dim() - 2) if self.axes is None else self.axes
         flips = {axis + 2: torch.rand(len(like), device=like.device) < self.flip_prob for axis in axes}
 
-        def flipped(tensor: Tensor) -> Tensor:
+        def flipped(tensor: Tensor, is_field: bool) -> Tensor:
             for axis, flip in flips.items():
-                tensor = _where(flip, tensor.flip(axis), tensor)
+                mirrored = tensor.flip(axis)
+                if is_field:
+                    mirrored[:, axis - 2] = -mirrored[:, axis - 2]
+                tensor = _where(flip, mirrored, tensor)
             return tensor
 
         return flipped
@@ -90,16 +105,19 @@ class RandFlipBatch(BatchTransform):
 class RandTurnBatch(BatchTransform):
     """Turn by one, two or three quarters in the plane of the first two axes, which must be equally long."""
 
-    def changes(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def changes(self, like: Tensor) -> Change:
         """Draw the quarters."""
         if like.shape[2] != like.shape[3]:
             raise ValueError(f"quarter turns need square images, got {list(like.shape[2:])}.")
         quarters = torch.randint(1, 4, (len(like),), device=like.device)
 
-        def turned(tensor: Tensor) -> Tensor:
-            result = tensor
+        def turned(tensor: Tensor, is_field: bool) -> Tensor:
+            result = quarter = tensor
             for number in (1, 2, 3):
-                result = _where(quarters == number, tensor.rot90(number, (2, 3)), result)
+                quarter = quarter.rot90(1, (2, 3))
+                if is_field:
+                    quarter = torch.cat([-quarter[:, 1:2], quarter[:, :1], quarter[:, 2:]], dim=1)
+                result = _where(quarters == number, quarter, result)
             return result
 
         return turned
@@ -108,9 +126,50 @@ class RandTurnBatch(BatchTransform):
 class RandItselfBatch(BatchTransform):
     """Put the fixed side in the moving one's place, which :py:class:`RandSpaceBatch` then deforms: a known solution."""
 
-    def changes(self, like: Tensor) -> Callable[[Tensor], Tensor]:
+    def changes(self, like: Tensor) -> Change:
         """Nothing to draw."""
-        return lambda tensor: torch.cat([tensor.chunk(2, dim=1)[1]] * 2, dim=1)
+        return lambda tensor, _: torch.cat([tensor.chunk(2, dim=1)[1]] * 2, dim=1)
+
+
+@dataclass
+class RandKnownFieldBatch:
+    """Show the moving side, smoothly deformed, as the fixed one: the displacement field is known then.
+
+    FlowNet and the first registration networks learnt from such pairs (Dosovitskiy et al., ICCV 2015; Sokooti et al.,
+    MICCAI 2017).
+
+    Args:
+        keys: pairs to change together.
+        mode: interpolation per key, ``"bilinear"`` or ``"nearest"`` (labels).
+        field_key: gets the fields ``(B, D, *spatial)`` in voxels; where a pair stays as it is, those that the batch
+            has, otherwise NaN.
+        prob: of a pair.
+        deformation: standard deviation of the displacements in voxels, the least and the most.
+        control_points: of a deformation along each axis, the fewest and the most.
+    """
+
+    keys: Sequence[str]
+    mode: Sequence[str]
+    field_key: str = "field"
+    prob: float = 1.0
+    deformation: Sequence[float] = (1.0, 6.0)
+    control_points: Sequence[int] = (4, 7)
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> Batch:
+        """The batch with ``field_key``."""
+        like = batch[self.keys[0]]
+        count, size = len(like), like.shape[2:]
+        noise = smooth_noise((count, len(size), *size), _between(self.control_points), like.float())
+        field = noise * uniform(self.deformation, (count, *[1] * (len(size) + 1)), noise)
+        chosen = torch.rand(count, device=like.device) < self.prob
+        result = dict(batch)
+        for key, mode in zip(self.keys, self.mode, strict=True):
+            if key in batch:
+                moving, _ = batch[key].chunk(2, dim=1)
+                warped = warp(moving.float(), field, mode).to(moving)
+                result[key] = _where(chosen, torch.cat([moving, warped], dim=1), batch[key])
+        known = batch.get(self.field_key, torch.full_like(field, torch.nan))
+        return {**result, self.field_key: _where(chosen, field, known)}
 
 
 @dataclass

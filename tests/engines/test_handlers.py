@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,13 +11,21 @@ from torch import Tensor, nn
 
 from fmirnet_monai.engines import (
     ClipGradients,
+    LossStages,
     ProgressBar,
     TrainingCheckpoint,
     on_device,
     prepare_labelled_batch,
     prepare_pair_batch,
 )
-from fmirnet_monai.losses import LabelledLoss, LabelOverlapLoss, MSELoss, RegistrationLoss, SmoothnessLoss
+from fmirnet_monai.losses import (
+    EndpointError,
+    LabelledLoss,
+    LabelOverlapLoss,
+    MSELoss,
+    RegistrationLoss,
+    SmoothnessLoss,
+)
 from fmirnet_monai.networks import FMIRNet
 
 
@@ -96,6 +105,35 @@ def test_network_on_device_gives_the_same_field(dims: int) -> None:
     assert all(p.is_contiguous(memory_format=order) for p in network.parameters() if p.dim() == dims + 2)
 
 
+def test_known_fields_reach_the_loss_and_the_rest_of_it_may_have_no_weight() -> None:
+    registration = RegistrationLoss({"mse": MSELoss()})
+    loss = LabelledLoss(registration, weights={"registration": 0.0, "field": 2.0}, field=EndpointError())
+    batch = {"image": torch.rand(2, 2, 16, 16), "field": torch.randn(2, 2, 16, 16)}
+    _, target = prepare_labelled_batch(batch, "cpu")
+    field = torch.zeros(2, 2, 16, 16)
+    assert float(loss(field, target)) == pytest.approx(2 * batch["field"].norm(dim=1).mean().item(), rel=1e-4)
+    assert set(loss.values) == {"field"}
+
+
+def test_stages_set_the_weights_of_their_epochs_also_in_a_resumed_run() -> None:
+    loss = LabelledLoss(RegistrationLoss({"mse": MSELoss()}), field=EndpointError())
+    stages = LossStages(loss, [(0, {"registration": 0.0, "field": 1.0}), (2, {"registration": 1.0}), (5, {"field": 0})])
+    found = []
+    for epoch in (1, 2, 3, 5, 6):
+        stages(SimpleNamespace(state=SimpleNamespace(epoch=epoch)))
+        found.append((loss.weights["registration"], loss.weights["field"], loss.weights["labels"]))
+    assert found == [(0, 1, 0.1), (0, 1, 0.1), (1, 1, 0.1), (1, 1, 0.1), (1, 0, 0.1)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [([], "0"), ([(1, {})], "1"), ([(0, {}), (3, {}), (3, {})], "3, 3"), ([(0, {"fields": 1.0})], "fields")],
+)
+def test_wrong_stages_are_named(stages: list, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"stages .*{message}"):
+        LossStages(LabelledLoss(RegistrationLoss({"mse": MSELoss()})), stages)
+
+
 def test_labels_reach_the_loss_and_may_be_absent() -> None:
     registration = RegistrationLoss({"mse": MSELoss()}, {"smoothness": SmoothnessLoss()})
     loss = LabelledLoss(registration, LabelOverlapLoss(), {"labels": 2.0})
@@ -108,7 +146,7 @@ def test_labels_reach_the_loss_and_may_be_absent() -> None:
     assert set(loss.values) == {"registration", "labels"}
     assert float(with_labels) == pytest.approx(loss.values["registration"] + 2 * loss.values["labels"])
     pair, bare = prepare_labelled_batch({"image": pair}, "cpu")
-    assert bare[1] is None
+    assert bare[1:] == (None, None)
     assert float(loss(field, bare)) == pytest.approx(float(registration(field, pair)))
     assert set(loss.values) == {"registration"}
     with pytest.raises(ValueError, match="label"):

@@ -178,6 +178,6 @@ def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
     applied = read_inference_config(bundle.configs.parent, variant).get_parsed_content("network_def")
     applied.load_state_dict(network.state_dict())
     if variant != "region":  # whose loss wants the organ too
-        assert torch.isfinite(loss(network(pair), (pair, None) if bundle is UNIVERSAL else pair))
+        assert torch.isfinite(loss(network(pair), (pair, None, None) if bundle is UNIVERSAL else pair))
     if variant == "paper":
         assert loss.weights["ssim"] == 1 and loss.weights["smoothness"] == 1e-5

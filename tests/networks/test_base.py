@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fmirnet_monai.networks import DualPRNet, LapIRN, RecursiveCascade, UDRSNet, VoxelMorph
+from fmirnet_monai.networks import DualPRNet, FlowNetS, LapIRN, RecursiveCascade, UDRSNet, VoxelMorph
 from fmirnet_monai.networks.base import PairNetwork
 from fmirnet_monai.spatial import warp
 
@@ -20,6 +20,7 @@ NETWORKS: dict[str, Callable[[int, int], PairNetwork]] = {
     "vtn": lambda d, c: RecursiveCascade(d, c, (4, 6, 8), stages=2),
     "lapirn": lambda d, c: LapIRN(d, c, 6, blocks=2, integration_steps=4),
     "lapirn_disp": lambda d, c: LapIRN(d, c, 6, levels=2, blocks=1, integration_steps=0),
+    "flownet": lambda d, c: FlowNetS(d, c, (4, 6, 8)),
     "dual_prnet": lambda d, c: DualPRNet(d, c, (4, 6, 8), correlation=False),
     "dual_prnet++": lambda d, c: DualPRNet(d, c, (4, 6, 8), correlation=True),
 }

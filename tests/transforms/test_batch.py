@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -13,12 +14,13 @@ from fmirnet_monai.transforms import (
     RandFlipBatch,
     RandIntensityBatch,
     RandItselfBatch,
+    RandKnownFieldBatch,
     RandShapesBatch,
     RandSpaceBatch,
     RandSwapBatch,
     RandTurnBatch,
 )
-from fmirnet_monai.transforms.batch import Batch, rotations
+from fmirnet_monai.transforms.batch import Batch, BatchTransform, rotations
 
 KEYS, MODES = ("image", "labels"), ("bilinear", "nearest")
 STILL = {
@@ -235,3 +237,55 @@ def test_overlap_loss_takes_only_labels_that_both_show() -> None:
     labels[1, 0, 8:12] = 5
     labels[1, 1, 12:16] = 5
     assert LabelOverlapLoss()(torch.zeros(2, 2, 16, 16), labels) > 0.8
+
+
+@pytest.mark.parametrize("size", [(40, 32), (16, 14, 12)])
+def test_known_field_brings_the_moving_side_onto_the_fixed_one(size: tuple[int, ...]) -> None:
+    before = batch_of(3, *size)
+    after = RandKnownFieldBatch(KEYS, MODES)(before)
+    assert after["field"].shape == (3, len(size), *size)
+    for key, mode in zip(KEYS, MODES, strict=True):
+        moving, fixed = after[key].chunk(2, dim=1)
+        assert torch.equal(moving, before[key].chunk(2, dim=1)[0])
+        torch.testing.assert_close(warp(moving.float(), after["field"], mode), fixed.float())
+        assert not torch.equal(moving, fixed)
+
+
+def test_pairs_that_stay_as_they_are_keep_the_field_that_they_had() -> None:
+    before = batch_of(64, 9, 8)
+    fields = torch.rand(64, 2, 9, 8)
+    known = RandKnownFieldBatch(KEYS, MODES, prob=0.5)({**before, "field": fields})
+    unknown = RandKnownFieldBatch(KEYS, MODES, prob=0.5)(before)["field"]
+    same = [torch.equal(one, other) for one, other in zip(known["image"], before["image"], strict=True)]
+    assert 10 < sum(same) < 54
+    assert all(torch.equal(known["field"][i], fields[i]) == same[i] for i in range(64))
+    assert 10 < unknown.isnan().flatten(1).all(1).sum() < 54
+    assert unknown.isnan().flatten(1).any(1).equal(unknown.isnan().flatten(1).all(1))
+
+
+@pytest.mark.parametrize(
+    ("transform", "size"),
+    [
+        (partial(RandFlipBatch, prob=0.5), (12, 10)),
+        (partial(RandFlipBatch, prob=0.5), (8, 7, 6)),
+        (partial(RandTurnBatch, prob=0.75), (12, 12)),
+        (partial(RandTurnBatch, prob=0.75), (8, 8, 6)),
+    ],
+)
+def test_known_field_follows_flips_and_turns(transform: Callable[..., BatchTransform], size: tuple[int, ...]) -> None:
+    """It still brings the moving side onto the fixed one."""
+    batch = RandKnownFieldBatch(KEYS, MODES)(batch_of(24, *size))
+    changed = transform((*KEYS, "field"), field_key="field")(batch)
+    assert not torch.equal(changed["field"], batch["field"])
+    moving, fixed = changed["image"].chunk(2, dim=1)
+    torch.testing.assert_close(warp(moving, changed["field"]), fixed)
+
+
+def test_field_of_exchanged_sides_is_unknown() -> None:
+    batch = RandKnownFieldBatch(KEYS, MODES)(batch_of(32, 8, 9))
+    changed = RandSwapBatch((*KEYS, "field"), prob=0.5, field_key="field")(batch)
+    exchanged = [not torch.equal(one, other) for one, other in zip(changed["image"], batch["image"], strict=True)]
+    assert 5 < sum(exchanged) < 27
+    for number, swapped in enumerate(exchanged):
+        field = changed["field"][number]
+        assert field.isnan().all() if swapped else torch.equal(field, batch["field"][number])
