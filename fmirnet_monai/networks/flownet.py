@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from monai.networks.layers import Conv
-from torch import Tensor, nn
+from torch import Tensor
 
 from fmirnet_monai.networks.base import PairNetwork
 from fmirnet_monai.networks.blocks import near_zero
-from fmirnet_monai.networks.vtn import FlowRefinement
+from fmirnet_monai.networks.vtn import FlowPyramid
 from fmirnet_monai.spatial import upsample_field
-
-SLOPE = 0.1
-KERNELS = (7, 5, 5)  # of the first convolutions; 3 after them
 
 
 class FlowNetS(PairNetwork):
@@ -42,30 +38,10 @@ class FlowNetS(PairNetwork):
         if len(channels) < 3:
             raise ValueError(f"channels needs at least three levels, got {tuple(channels)}.")
         super().__init__(spatial_dims, in_channels, 2 ** len(channels))
+        self.pyramid = FlowPyramid(spatial_dims, 2 * in_channels, channels, kernels=(7, 5, 5), finest=1)
         conv = Conv[Conv.CONV, spatial_dims]
-        self.down = nn.ModuleList()
-        for level, (inputs, outputs) in enumerate(pairwise([2 * in_channels, *channels])):
-            kernel = KERNELS[level] if level < len(KERNELS) else 3
-            layers = [conv(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.LeakyReLU(SLOPE)]
-            if level >= 2:
-                layers += [conv(outputs, outputs, 3, padding=1), nn.LeakyReLU(SLOPE)]
-            self.down.append(nn.Sequential(*layers))
-        self.up = nn.ModuleList()
-        width = channels[-1]
-        for skip in channels[-2:0:-1]:
-            self.up.append(FlowRefinement(spatial_dims, width, skip))
-            width = 2 * skip + spatial_dims
-        self.head = near_zero(conv(width, spatial_dims, 3, padding=1))
+        self.head = near_zero(conv(self.pyramid.out_channels, spatial_dims, 3, padding=1))
 
     def estimate(self, pair: Tensor) -> Tensor:
         """See :py:meth:`PairNetwork.estimate`."""
-        x = pair
-        skips: list[Tensor] = []
-        for down in self.down:
-            x = down(x)
-            skips.append(x)
-        level = len(skips) - 1
-        for up in self.up:
-            level -= 1
-            x = up(x, skips[level])
-        return upsample_field(upsample_field(self.head(x)))
+        return upsample_field(upsample_field(self.head(self.pyramid.features(pair))))

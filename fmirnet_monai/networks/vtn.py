@@ -46,33 +46,42 @@ class RecursiveCascade(Cascade):
         super().__init__(spatial_dims, in_channels, 2 ** len(channels), networks)
 
 
-class VTNSubnetwork(nn.Module):
-    """VTN's subnetwork, after FlowNet: strided convolutions down, deconvolutions and flow predictions up.
+class FlowPyramid(nn.Module):
+    """FlowNet's encoder and decoder: strided convolutions down, deconvolutions and flow predictions up.
 
     Args:
         spatial_dims: D, 2 or 3.
         in_channels: channels of the input.
         channels: channels of each level, from half resolution down; a second convolution stands from the third on.
+        kernels: sizes of the first levels' convolutions; 3 after them.
+        finest: level that the decoder ends at, 0 is half the resolution.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int]) -> None:
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        channels: Sequence[int],
+        kernels: Sequence[int] = (),
+        finest: int = 0,
+    ) -> None:
         super().__init__()
-        conv, deconv = Conv[Conv.CONV, spatial_dims], Conv[Conv.CONVTRANS, spatial_dims]
+        conv = Conv[Conv.CONV, spatial_dims]
         self.down = nn.ModuleList()
         for level, (inputs, outputs) in enumerate(pairwise([in_channels, *channels])):
-            layers = [conv(inputs, outputs, 3, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+            kernel = kernels[level] if level < len(kernels) else 3
+            layers = [conv(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.LeakyReLU(SLOPE)]
             if level >= 2:
                 layers += [conv(outputs, outputs, 3, padding=1), nn.LeakyReLU(SLOPE)]
             self.down.append(nn.Sequential(*layers))
         self.up = nn.ModuleList()
-        width = channels[-1]
-        for skip in channels[-2::-1]:
-            self.up.append(FlowRefinement(spatial_dims, width, skip))
-            width = 2 * skip + spatial_dims
-        self.head = near_zero(deconv(width, spatial_dims, 4, stride=2, padding=1))
+        self.out_channels = channels[-1]
+        for skip in reversed(channels[finest:-1]):
+            self.up.append(FlowRefinement(spatial_dims, self.out_channels, skip))
+            self.out_channels = 2 * skip + spatial_dims
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, *spatial)`` to ``(B, D, *spatial)``; sizes divisible by 2 to the number of levels."""
+    def features(self, x: Tensor) -> Tensor:
+        """Finest level of ``(B, in_channels, *spatial)``, whose sizes 2 to the number of levels divides."""
         skips: list[Tensor] = []
         for down in self.down:
             x = down(x)
@@ -81,7 +90,26 @@ class VTNSubnetwork(nn.Module):
         for up in self.up:
             level -= 1
             x = up(x, skips[level])
-        return self.head(x)
+        return x
+
+
+class VTNSubnetwork(FlowPyramid):
+    """VTN's subnetwork: the pyramid up to half the resolution, and a deconvolution as its head.
+
+    Args:
+        spatial_dims: D, 2 or 3.
+        in_channels: channels of the input.
+        channels: of each level, see :py:class:`FlowPyramid`.
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int]) -> None:
+        super().__init__(spatial_dims, in_channels, channels)
+        deconv = Conv[Conv.CONVTRANS, spatial_dims]
+        self.head = near_zero(deconv(self.out_channels, spatial_dims, 4, stride=2, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, *spatial)`` to ``(B, D, *spatial)``; sizes divisible by 2 to the number of levels."""
+        return self.head(self.features(x))
 
 
 class FlowRefinement(nn.Module):
