@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmirnet_monai.bundle import find_bundle, variant_file
-from fmirnet_monai.losses import LabelledLoss, RegistrationLoss
+from fmirnet_monai.losses import RegistrationLoss, SupervisedLoss
 from fmirnet_monai.memory import peak_memory
 
 PREDICTION, TRAINING = "prediction", "training step"
@@ -67,7 +67,7 @@ class Workload:
             return predict
         loss: nn.Module = config.get_parsed_content("loss")
         target: Tensor | tuple[Tensor, Tensor, Tensor] = pair
-        if isinstance(loss, LabelledLoss):
+        if isinstance(loss, SupervisedLoss):
             labels = torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
             target = pair, labels, torch.rand(self.batch, len(size), *size, device=self.device)
         elif not isinstance(loss, RegistrationLoss):

@@ -1,6 +1,6 @@
 """What MONAI's Ignite engines need to train and evaluate registration and joint networks."""
 
-from .batch import loss_terms, on_device, prepare_joint_batch, prepare_labelled_batch, prepare_pair_batch
+from .batch import loss_terms, on_device, prepare_joint_batch, prepare_pair_batch, prepare_supervised_batch
 from .handlers import (
     ClipGradients,
     EarlyStopping,
@@ -37,8 +37,8 @@ __all__ = [
     "loss_terms",
     "on_device",
     "prepare_joint_batch",
-    "prepare_labelled_batch",
     "prepare_pair_batch",
+    "prepare_supervised_batch",
     "segmentation_key_metric",
     "segmentation_metrics",
     "validation_metrics",

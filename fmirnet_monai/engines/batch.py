@@ -49,7 +49,7 @@ def prepare_joint_batch(
     return pair, (pair, label.as_tensor() if hasattr(label, "as_tensor") else label)
 
 
-def prepare_labelled_batch(
+def prepare_supervised_batch(
     batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, tuple[Tensor, Tensor | None, Tensor | None]]:
     """What registration learns from that also takes labels and known fields.

@@ -7,7 +7,7 @@ stands in either image where the mask is 0 has no influence on it or on its grad
 
 from .field import EndpointError
 from .joint import JointLoss
-from .labels import LabelledLoss, LabelOverlapLoss
+from .labels import LabelOverlapLoss
 from .lncc import LocalNCCLoss, local_ncc_map
 from .masked import MSELoss, compare, masked_mean
 from .mind import MINDSSCLoss
@@ -17,6 +17,7 @@ from .registration import RegistrationLoss
 from .regularization import FoldingLoss, SmoothnessLoss
 from .similarities import MULTIMODAL, SIMILARITIES
 from .ssim import SSIMLoss, ssim_map, window_centres
+from .supervised import SupervisedLoss
 
 __all__ = [
     "MULTIMODAL",
@@ -25,7 +26,6 @@ __all__ = [
     "FoldingLoss",
     "JointLoss",
     "LabelOverlapLoss",
-    "LabelledLoss",
     "LocalNCCLoss",
     "MINDSSCLoss",
     "MSELoss",
@@ -34,6 +34,7 @@ __all__ = [
     "RegistrationLoss",
     "SSIMLoss",
     "SmoothnessLoss",
+    "SupervisedLoss",
     "compare",
     "local_ncc_map",
     "masked_mean",

@@ -15,16 +15,16 @@ from fmirnet_monai.engines import (
     ProgressBar,
     TrainingCheckpoint,
     on_device,
-    prepare_labelled_batch,
     prepare_pair_batch,
+    prepare_supervised_batch,
 )
 from fmirnet_monai.losses import (
     EndpointError,
-    LabelledLoss,
     LabelOverlapLoss,
     MSELoss,
     RegistrationLoss,
     SmoothnessLoss,
+    SupervisedLoss,
 )
 from fmirnet_monai.networks import FMIRNet
 
@@ -107,16 +107,16 @@ def test_network_on_device_gives_the_same_field(dims: int) -> None:
 
 def test_known_fields_reach_the_loss_and_the_rest_of_it_may_have_no_weight() -> None:
     registration = RegistrationLoss({"mse": MSELoss()})
-    loss = LabelledLoss(registration, weights={"registration": 0.0, "field": 2.0}, field=EndpointError())
+    loss = SupervisedLoss(registration, weights={"registration": 0.0, "field": 2.0}, field=EndpointError())
     batch = {"image": torch.rand(2, 2, 16, 16), "field": torch.randn(2, 2, 16, 16)}
-    _, target = prepare_labelled_batch(batch, "cpu")
+    _, target = prepare_supervised_batch(batch, "cpu")
     field = torch.zeros(2, 2, 16, 16)
     assert float(loss(field, target)) == pytest.approx(2 * batch["field"].norm(dim=1).mean().item(), rel=1e-4)
     assert set(loss.values) == {"field"}
 
 
 def test_stages_set_the_weights_of_their_epochs_also_in_a_resumed_run() -> None:
-    loss = LabelledLoss(RegistrationLoss({"mse": MSELoss()}), field=EndpointError())
+    loss = SupervisedLoss(RegistrationLoss({"mse": MSELoss()}), field=EndpointError())
     stages = LossStages(loss, [(0, {"registration": 0.0, "field": 1.0}), (2, {"registration": 1.0}), (5, {"field": 0})])
     found = []
     for epoch in (1, 2, 3, 5, 6):
@@ -131,23 +131,23 @@ def test_stages_set_the_weights_of_their_epochs_also_in_a_resumed_run() -> None:
 )
 def test_wrong_stages_are_named(stages: list, message: str) -> None:
     with pytest.raises(ValueError, match=rf"stages .*{message}"):
-        LossStages(LabelledLoss(RegistrationLoss({"mse": MSELoss()})), stages)
+        LossStages(SupervisedLoss(RegistrationLoss({"mse": MSELoss()})), stages)
 
 
 def test_labels_reach_the_loss_and_may_be_absent() -> None:
     registration = RegistrationLoss({"mse": MSELoss()}, {"smoothness": SmoothnessLoss()})
-    loss = LabelledLoss(registration, LabelOverlapLoss(), {"labels": 2.0})
+    loss = SupervisedLoss(registration, LabelOverlapLoss(), {"labels": 2.0})
     labels = torch.zeros(2, 2, 16, 16, dtype=torch.uint8)
     labels[:, 0, 2:8, 2:8] = labels[:, 1, 4:10, 2:8] = 1
     batch = {"image": torch.rand(2, 2, 16, 16), "labels": labels}
     field: Tensor = torch.zeros(2, 2, 16, 16)
-    pair, target = prepare_labelled_batch(batch, "cpu")
+    pair, target = prepare_supervised_batch(batch, "cpu")
     with_labels = loss(field, target)
     assert set(loss.values) == {"registration", "labels"}
     assert float(with_labels) == pytest.approx(loss.values["registration"] + 2 * loss.values["labels"])
-    pair, bare = prepare_labelled_batch({"image": pair}, "cpu")
+    pair, bare = prepare_supervised_batch({"image": pair}, "cpu")
     assert bare[1:] == (None, None)
     assert float(loss(field, bare)) == pytest.approx(float(registration(field, pair)))
     assert set(loss.values) == {"registration"}
     with pytest.raises(ValueError, match="label"):
-        LabelledLoss(registration, LabelOverlapLoss(), {"label": 1.0})
+        SupervisedLoss(registration, LabelOverlapLoss(), {"label": 1.0})

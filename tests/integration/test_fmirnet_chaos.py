@@ -18,6 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from commands import BUNDLES, ENVIRONMENT, REPOSITORY, bundle_run, bundle_words, options, run
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
 from fmirnet_monai.data import load_pairs
 
@@ -171,8 +172,10 @@ def test_each_variant_gives_a_network_of_the_same_form(variant: str) -> None:
     parser.read_config([TRAIN, str(CONFIGS / "variants" / f"{variant}.json")])
     parser["bundle_root"] = str(BUNDLE)
     network, loss = (parser.get_parsed_content(name) for name in ("network_def", "loss"))
-    pair = torch.rand(2, 2, 40, 56)
-    assert torch.isfinite(loss(network(pair), pair))
+    augment = Compose(parser.get_parsed_content("train#random_transforms"))
+    prepare = parser.get_parsed_content("train#trainer#prepare_batch")
+    pair, target = prepare(augment({"image": torch.rand(2, 2, 48, 48)}), "cpu")
+    assert torch.isfinite(loss(network(pair), target))
 
 
 def test_early_stopping_ends_a_run_that_does_not_improve(small_sample: Path, tmp_path: Path) -> None:

@@ -194,7 +194,8 @@ def test_every_network_registers_a_real_pair_once_it_has_learnt_it(hearts: Path,
     cases = Cases(str(hearts), "test", spatial_size=64, count=1)
     loaded = cases.read(cases.load()[0])
     pair = percentiles()(torch.cat([loaded.moving, loaded.fixed]).as_tensor())[None]
-    names = sorted(file.stem for file in (BUNDLE / "configs" / "variants").glob("*.json"))
+    variants = {file.stem for file in (BUNDLE / "configs" / "variants").glob("*.json")}
+    names = sorted(variants - {"flownet"})  # which learns from known fields, not from the pair
     for name in names:
         torch.manual_seed(0)
         config = ConfigParser()
