@@ -15,8 +15,8 @@ def _determinant(columns: list[Tensor]) -> Tensor:
     if len(columns) == 2:
         a, b = columns
         return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    a, b, c = columns
-    return (a * torch.linalg.cross(b, c, dim=1)).sum(1)
+    (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = (column.unbind(1) for column in columns)
+    return a0 * (b1 * c2 - b2 * c1) + a1 * (b2 * c0 - b0 * c2) + a2 * (b0 * c1 - b1 * c0)
 
 
 def jacobian_determinant(ddf: Tensor) -> Tensor:
@@ -52,24 +52,21 @@ def digital_jacobian_determinants(ddf: Tensor) -> Tensor:
     """
     dims = ddf.shape[1]
     points = identity_grid(ddf) + ddf
+    edges = [points.diff(dim=2 + axis) for axis in range(dims)]
 
-    def vertex(corner: tuple[int, ...]) -> Tensor:
-        index = tuple(slice(c, c - 1 or None) for c in corner)
-        return points[(slice(None), slice(None), *index)]
+    def at(vectors: Tensor, corner: tuple[int, ...], along: int | None = None) -> Tensor:
+        """Of each cell the vector at a corner, or on the edge there along an axis."""
+        sides = (slice(None) if axis == along else slice(c, c - 1 or None) for axis, c in enumerate(corner))
+        return vectors[(slice(None), slice(None), *sides)]
 
-    determinants = []
-    for corner in product((0, 1), repeat=dims):
-        origin = vertex(corner)
-        edges = []
-        for axis in range(dims):
-            neighbour = vertex((*corner[:axis], 1 - corner[axis], *corner[axis + 1 :]))
-            edges.append(neighbour - origin if corner[axis] == 0 else origin - neighbour)
-        determinants.append(_determinant(edges))
+    determinants = [
+        _determinant([at(edges[axis], corner, axis) for axis in range(dims)]) for corner in product((0, 1), repeat=dims)
+    ]
     if dims == 3:
         for first in ((0, 0, 0), (1, 1, 1)):
-            origin = vertex(first)
+            origin = at(points, first)
             # the three corners diagonal to the first across its faces, ordered to give +2 when undeformed
             others = [tuple(f if i == axis else 1 - f for i, f in enumerate(first)) for axis in range(3)]
             sign = 1.0 if first == (0, 0, 0) else -1.0
-            determinants.append(sign * _determinant([vertex(o) - origin for o in others]))
+            determinants.append(sign * _determinant([at(points, o) - origin for o in others]))
     return torch.stack(determinants, dim=1)
