@@ -42,6 +42,7 @@ def prepare_chaos(
     partners: int | None = None,
     volumes: bool = False,
     neighbours: int | None = None,
+    annotated: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -56,15 +57,19 @@ def prepare_chaos(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
+            and unused.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
+        annotated: so many annotated slices of each volume, in place of r, 2-D only.
     """
     cases = data.find_chaos_cases(source_dir, modality)
     named = _sections(sections, [data.chaos_subject(case, modality) for case in cases])
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours)
+    pairing = data.Pairing(
+        spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
+    )
     read = (data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
     print(data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
 
@@ -90,6 +95,7 @@ def prepare_folder(
     partners: int | None = None,
     volumes: bool = False,
     neighbours: int | None = None,
+    annotated: int | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -112,11 +118,13 @@ def prepare_folder(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
+            and unused.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
+        annotated: so many annotated slices of each volume, in place of r, 2-D only.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -124,7 +132,9 @@ def prepare_folder(
         raise ValueError("give either --percentiles or --intensity_scale and --intensity_offset.")
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
     named = _sections(sections, [case.subject for case in cases])
-    pairing = data.Pairing(spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours)
+    pairing = data.Pairing(
+        spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
+    )
     read = (
         data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles) for c in _progress(cases)
     )
@@ -170,7 +180,8 @@ def prepare_pairs(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
+            and unused.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
     """
     if (source_dir is None) == (table is None):
@@ -208,7 +219,8 @@ def prepare_echonet(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
+            and unused.
     """
     cases, remarks = data.find_echonet_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
@@ -240,7 +252,8 @@ def prepare_camus(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
+            and unused.
     """
     cases, remarks = data.find_camus_cases(source_dir, views)
     named = _sections(sections, [case.subject for case in cases])
@@ -269,7 +282,8 @@ def prepare_sliver(
         fractions: shares of the subjects in training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of fractions and seed: the name of a data set that this
-            package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+            package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test and
+            unused.
         partners: pair each volume with so many others of its section; default all.
     """
     cases = data.find_sliver_cases(source_dir)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 SECTIONS = ("training", "validation", "test")
+UNUSED = "unused"  # where a list of subjects puts those that stand in no section
 Pair = dict[str, Any]
 
 
@@ -27,6 +28,7 @@ class Pairing:
         partners: each volume is the moving image of so many pairs in its section, None for all; 3-D only.
         sections: section of each subject, see :py:func:`read_sections`; then ``fractions`` and ``seed`` don't count.
         neighbours: pair each slice with the next so many, in place of groups; 2-D only.
+        annotated: so many annotated slices of each volume, in place of ``r``; 2-D only.
     """
 
     spatial_dims: int = 2
@@ -38,34 +40,39 @@ class Pairing:
     partners: int | None = None
     sections: Mapping[str, str] | None = field(default=None, repr=False)
     neighbours: int | None = None
+    annotated: int | None = None
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims}.")
-        if self.partners is not None and self.partners < 1:
-            raise ValueError(f"partners must be at least 1, got {self.partners}.")
-        if self.neighbours is not None and self.neighbours < 1:
-            raise ValueError(f"neighbours must be at least 1, got {self.neighbours}.")
+        for name in ("partners", "neighbours", "annotated"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}.")
+        if self.neighbours is not None and self.annotated is not None:
+            raise ValueError("annotated: divides a volume into groups, which neighbours takes the place of.")
         if self.sections is not None and self.split != "subject":
             raise ValueError(f'sections: are of subjects, so split must be "subject", got {self.split!r}.')
-        if wrong := set((self.sections or {}).values()) - set(SECTIONS):
-            raise ValueError(f"sections: each must be one of {', '.join(SECTIONS)}, got {sorted(wrong)}.")
+        if wrong := set((self.sections or {}).values()) - {*SECTIONS, UNUSED}:
+            raise ValueError(f"sections: each must be one of {', '.join([*SECTIONS, UNUSED])}, got {sorted(wrong)}.")
         slice_groups(1, self.r)
         split_pairs([], self)
 
     def properties(self) -> dict[str, Any]:
         """The fields as a datalist notes them; of those that divide the subjects only the ones that did."""
         unused = {"sections"} if self.sections is None else {"split", "fractions", "seed"}
-        unused |= {"neighbours"} if self.neighbours is None else {"r"}
+        unused |= {name for name in ("neighbours", "annotated") if getattr(self, name) is None}
+        unused |= {"r"} if {"neighbours", "annotated"} - unused else set()
         return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
-def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
+def slice_groups(num_slices: int, r: float, annotated: int | None = None) -> list[tuple[int, list[int]]]:
     """Divide slices, in order, into ``n = round(r * num_slices)`` groups; the middle one of each is annotated.
 
     Args:
         num_slices: number of slices, at least 1.
         r: annotated fraction of the slices, in (0, 1].
+        annotated: n itself, in place of ``r``.
 
     Returns:
         per group the index of the moving (annotated) slice and those of the fixed slices, which are the others.
@@ -75,7 +82,7 @@ def slice_groups(num_slices: int, r: float) -> list[tuple[int, list[int]]]:
     """
     if not 0 < r <= 1:
         raise ValueError(f"r is the annotated fraction of the slices and must lie in (0, 1], got {r}.")
-    groups = np.array_split(np.arange(num_slices), max(1, round(r * num_slices)))
+    groups = np.array_split(np.arange(num_slices), annotated or max(1, round(r * num_slices)))
     return [
         (int(group[len(group) // 2]), [int(i) for i in np.delete(group, len(group) // 2)])
         for group in groups
@@ -88,7 +95,7 @@ def slice_pairs(num_slices: int, pairing: Pairing) -> list[dict[str, int]]:
     if pairing.neighbours is not None:
         reach = range(1, pairing.neighbours + 1)
         return [{"moving": i, "fixed": i + d} for i in range(num_slices) for d in reach if i + d < num_slices]
-    groups = enumerate(slice_groups(num_slices, pairing.r))
+    groups = enumerate(slice_groups(num_slices, pairing.r, pairing.annotated))
     return [{"moving": moving, "fixed": i, "group": n} for n, (moving, others) in groups for i in others]
 
 
@@ -172,6 +179,6 @@ def split_pairs(pairs: Sequence[Pair], pairing: Pairing) -> dict[str, list[Pair]
     require_sections(members, section_of)
     for pair, subjects in zip(pairs, names, strict=True):
         sections = {section_of[name] for name in subjects}
-        if len(sections) == 1:
+        if len(sections) == 1 and UNUSED not in sections:
             result[sections.pop()].append(pair)
     return result

@@ -57,6 +57,18 @@ def test_neighbours_replace_the_groups() -> None:
         Pairing(neighbours=0)
 
 
+def test_so_many_slices_of_each_volume_can_be_annotated() -> None:
+    for count in (1, 2, 4, 40):
+        pairing = Pairing(annotated=count)
+        annotated = {pair["moving"] for pair in cut(30, pairing)}
+        assert len(annotated) == count if count < 15 else not annotated  # each slice by itself
+        assert pairing.properties()["annotated"] == count and "r" not in pairing.properties()
+    assert {pair["moving"] for pair in cut(30, Pairing(annotated=2))} == {7, 22}
+    for wrong in ({"annotated": 0}, {"annotated": 2, "neighbours": 1}):
+        with pytest.raises(ValueError, match="annotated"):
+            Pairing(**wrong)
+
+
 def test_volume_pairs_are_all_ordered_pairs() -> None:
     names = ["a", "b", "c", "d"]
     assert sorted(volume_pairs(names)) == [(m, f) for m, f in product(names, names) if m != f]
