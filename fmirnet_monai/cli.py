@@ -57,8 +57,7 @@ def prepare_chaos(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
-            and unused.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
@@ -96,6 +95,7 @@ def prepare_folder(
     volumes: bool = False,
     neighbours: int | None = None,
     annotated: int | None = None,
+    subjects: Sequence[str] | str | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -118,19 +118,20 @@ def prepare_folder(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
-            and unused.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
         partners: pair each volume with so many others of its section; default all, 3-D only.
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
         annotated: so many annotated slices of each volume, in place of r, 2-D only.
+        subjects: names of those to take, such as "03,08,13"; default all.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
     if percentiles is not None and (intensity_scale, intensity_offset) != (1.0, 0.0):
         raise ValueError("give either --percentiles or --intensity_scale and --intensity_offset.")
     cases = data.read_case_table(table) if table else data.find_folder_cases(source_dir or "", images, labels)
+    cases = _chosen(cases, subjects)
     named = _sections(sections, [case.subject for case in cases])
     pairing = data.Pairing(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
@@ -180,8 +181,7 @@ def prepare_pairs(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
-            and unused.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
     """
     if (source_dir is None) == (table is None):
@@ -219,8 +219,7 @@ def prepare_echonet(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
-            and unused.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
     """
     cases, remarks = data.find_echonet_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
@@ -252,8 +251,7 @@ def prepare_camus(
         fractions: shares of training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
-            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test
-            and unused.
+            this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
     """
     cases, remarks = data.find_camus_cases(source_dir, views)
     named = _sections(sections, [case.subject for case in cases])
@@ -282,8 +280,7 @@ def prepare_sliver(
         fractions: shares of the subjects in training, validation and test, such as 0.7,0.2,0.1.
         seed: of the split.
         sections: which subjects each section has, in place of fractions and seed: the name of a data set that this
-            package lists, such as btcv, or a JSON file with lists of subjects under training, validation, test and
-            unused.
+            package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         partners: pair each volume with so many others of its section; default all.
     """
     cases = data.find_sliver_cases(source_dir)
@@ -913,6 +910,18 @@ def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | N
         first = f"{len(absent)} of {len(sections)} subjects of {source} are not in the data, the first {absent[0]}."
         print(f"sections: {first}", file=sys.stderr)
     return sections
+
+
+def _chosen(cases: list[Any], subjects: Sequence[str] | str | None) -> list[Any]:
+    """The cases of the subjects that are named; fire makes a list of names with a comma, or leaves one text."""
+    if subjects is None:
+        return cases
+    names = subjects.split(",") if isinstance(subjects, str) else [str(name) for name in subjects]
+    if absent := set(names) - {case.subject for case in cases}:
+        raise ValueError(
+            f"subjects: there is no {min(absent)} among the {len(cases)}; the first is {cases[0].subject}."
+        )
+    return [case for case in cases if case.subject in names]
 
 
 def _report_left_out(datalist: Path, left_out: Sequence[str], remarks: Sequence[str] = ()) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 SECTIONS = ("training", "validation", "test")
-UNUSED = "unused"  # where a list of subjects puts those that stand in no section
 Pair = dict[str, Any]
 
 
@@ -53,8 +52,8 @@ class Pairing:
             raise ValueError("annotated: divides a volume into groups, which neighbours takes the place of.")
         if self.sections is not None and self.split != "subject":
             raise ValueError(f'sections: are of subjects, so split must be "subject", got {self.split!r}.')
-        if wrong := set((self.sections or {}).values()) - {*SECTIONS, UNUSED}:
-            raise ValueError(f"sections: each must be one of {', '.join([*SECTIONS, UNUSED])}, got {sorted(wrong)}.")
+        if wrong := set((self.sections or {}).values()) - set(SECTIONS):
+            raise ValueError(f"sections: each must be one of {', '.join(SECTIONS)}, got {sorted(wrong)}.")
         slice_groups(1, self.r)
         split_pairs([], self)
 
@@ -179,6 +178,6 @@ def split_pairs(pairs: Sequence[Pair], pairing: Pairing) -> dict[str, list[Pair]
     require_sections(members, section_of)
     for pair, subjects in zip(pairs, names, strict=True):
         sections = {section_of[name] for name in subjects}
-        if len(sections) == 1 and UNUSED not in sections:
+        if len(sections) == 1:
             result[sections.pop()].append(pair)
     return result

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .pairing import SECTIONS, UNUSED
+from .pairing import SECTIONS
 
 KNOWN = Path(__file__).with_name("subjects.json")
 
@@ -22,10 +22,10 @@ def read_sections(source: str | Path) -> dict[str, str]:
 
     Args:
         source: name of a set in ``subjects.json``, such as ``"btcv"``, or a JSON file of the form ``{"training": […],
-            "validation": […], "test": […], "unused": […]}`` with the subjects' names as texts; any may be left out.
+            "validation": […], "test": […]}`` with the names of the subjects as texts; a section may be left out.
 
     Returns:
-        ``"training"``, ``"validation"``, ``"test"`` or ``"unused"`` by subject, in the order of the list.
+        ``"training"``, ``"validation"`` or ``"test"`` by subject, in the order of the list.
 
     Raises:
         FileNotFoundError: when it is neither a known set nor a file.
@@ -50,8 +50,8 @@ def _section_of(content: Any, path: Path) -> dict[str, str]:
         raise ValueError(f"{path}: expected an object with lists of subjects under {', '.join(SECTIONS)}.")
     section_of: dict[str, str] = {}
     for section, subjects in content.items():
-        if section not in (*SECTIONS, UNUSED):
-            raise ValueError(f"{path}: unknown section {section!r}; there are {', '.join([*SECTIONS, UNUSED])}.")
+        if section not in SECTIONS:
+            raise ValueError(f"{path}: unknown section {section!r}; there are {', '.join(SECTIONS)}.")
         if not isinstance(subjects, list) or not all(isinstance(subject, str) for subject in subjects):
             raise ValueError(f'{path}: {section} must be a list of names in quotes, such as ["01", "02"].')
         for subject in subjects:

@@ -194,7 +194,7 @@ def test_own_file(tmp_path: Path) -> None:
     [
         ('{"training": ["a", "b", "a"]}', "names subject a twice, in training and in training"),
         ('{"training": ["a"], "test": ["b", "a"]}', "names subject a twice, in training and in test"),
-        ('{"train": ["a"]}', "unknown section 'train'; there are training, validation, test, unused"),
+        ('{"train": ["a"]}', "unknown section 'train'; there are training, validation, test"),
         ('{"test": "01"}', r"test must be a list of names in quotes, such as"),
         ('{"test": [1, 2]}', r"test must be a list of names in quotes, such as"),
         ('["a"]', "expected an object with lists of subjects under training, validation, test"),
@@ -220,9 +220,7 @@ def test_sections_in_pairing() -> None:
     assert split_pairs(pairs, pairing) == {"training": [], "validation": pairs[2:], "test": pairs[:1]}
     with pytest.raises(ValueError, match="sections: are of subjects, so split must be \"subject\", got 'pair'"):
         Pairing(split="pair", sections={})
-    with pytest.raises(
-        ValueError, match=r"sections: each must be one of training, validation, test, unused, got \['tests'\]"
-    ):
+    with pytest.raises(ValueError, match=r"sections: each must be one of training, validation, test, got \['tests'\]"):
         Pairing(sections={"a": "tests"})
 
 
@@ -297,11 +295,16 @@ def test_pairs_of_volumes_stay_within_a_section(sources: dict[str, list[str]], t
     assert [pair["subject"] for pair in content["test"]] == [["1", "3"], ["3", "1"]]
 
 
-def test_unused_subjects_stand_in_no_pair(sources: dict[str, list[str]], tmp_path: Path) -> None:
-    where = {"training": ["2"], "test": ["1"], "unused": ["0", "3"]}
-    content = json.loads(prepare(sources["folder"], tmp_path, where, "--volumes").read_text())
-    subjects = {section: {item["subject"] for item in content["volumes"][section]} for section in ("training", "test")}
-    assert subjects == {"training": {"2"}, "test": {"1"}}
+def test_only_the_named_subjects_are_taken(
+    sources: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = {"training": ["2", "0"], "test": ["1"], "validation": ["3"]}
+    content = json.loads(prepare(sources["folder"], tmp_path, where, "--volumes", "--subjects=2,1").read_text())
+    subjects = {section: {item["subject"] for item in content["volumes"].get(section, [])} for section in where}
+    assert subjects == {"training": {"2"}, "test": {"1"}, "validation": set()}
+    with pytest.raises(SystemExit):
+        prepare(sources["folder"], tmp_path, where, "--subjects=2,9")
+    assert "subjects: there is no 9 among the 4; the first is 0." in capsys.readouterr().err
 
 
 def test_listed_subjects_that_are_absent_are_said(
