@@ -912,11 +912,11 @@ def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | N
     return sections
 
 
-def _chosen(cases: list[Any], subjects: Sequence[str] | str | None) -> list[Any]:
-    """The cases of the subjects that are named; fire makes a list of names with a comma, or leaves one text."""
+def _chosen(cases: list[Any], subjects: Any) -> list[Any]:
+    """The cases of the subjects that are named; fire makes lists or numbers of some names and leaves others as text."""
     if subjects is None:
         return cases
-    names = subjects.split(",") if isinstance(subjects, str) else [str(name) for name in subjects]
+    names = [str(n) for n in subjects] if isinstance(subjects, list | tuple) else str(subjects).split(",")
     if absent := set(names) - {case.subject for case in cases}:
         raise ValueError(
             f"subjects: there is no {min(absent)} among the {len(cases)}; the first is {cases[0].subject}."

@@ -303,7 +303,7 @@ def test_only_the_named_subjects_are_taken(
     subjects = {section: {item["subject"] for item in content["volumes"].get(section, [])} for section in where}
     assert subjects == {"training": {"2"}, "test": {"1"}, "validation": set()}
     with pytest.raises(SystemExit):
-        prepare(sources["folder"], tmp_path, where, "--subjects=2,9")
+        prepare(sources["folder"], tmp_path, where, "--subjects=9")
     assert "subjects: there is no 9 among the 4; the first is 0." in capsys.readouterr().err
 
 
