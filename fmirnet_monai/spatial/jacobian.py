@@ -15,6 +15,7 @@ def _determinant(columns: list[Tensor]) -> Tensor:
     if len(columns) == 2:
         a, b = columns
         return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    # torch.linalg.cross takes three times as long, back and forth, since the vectors lie scattered
     (a0, a1, a2), (b0, b1, b2), (c0, c1, c2) = (column.unbind(1) for column in columns)
     return a0 * (b1 * c2 - b2 * c1) + a1 * (b2 * c0 - b0 * c2) + a2 * (b0 * c1 - b1 * c0)
 

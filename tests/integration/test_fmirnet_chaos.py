@@ -172,6 +172,7 @@ def test_each_variant_gives_a_network_of_the_same_form(variant: str) -> None:
     parser.read_config([TRAIN, str(CONFIGS / "variants" / f"{variant}.json")])
     parser["bundle_root"] = str(BUNDLE)
     network, loss = (parser.get_parsed_content(name) for name in ("network_def", "loss"))
+    assert network(torch.rand(2, 2, 40, 56)).shape == (2, 2, 40, 56)
     augment = Compose(parser.get_parsed_content("train#random_transforms"))
     prepare = parser.get_parsed_content("train#trainer#prepare_batch")
     pair, target = prepare(augment({"image": torch.rand(2, 2, 48, 48)}), "cpu")
