@@ -96,6 +96,7 @@ def prepare_folder(
     neighbours: int | None = None,
     annotated: int | None = None,
     subjects: Sequence[str] | str | None = None,
+    label_numbers: Sequence[int] | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -125,6 +126,8 @@ def prepare_folder(
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
         annotated: so many annotated slices of each volume, in place of r, 2-D only.
         subjects: names of those to take, such as "03,08,13"; default all.
+        label_numbers: new numbers of the labels 1, 2, … in turn, 0 to leave one out, so that sets which number their
+            labels differently can be merged; default as they are.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -137,7 +140,8 @@ def prepare_folder(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
     )
     read = (
-        data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles) for c in _progress(cases)
+        data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles, label_numbers)
+        for c in _progress(cases)
     )
     print(data.write_pairs(read, output_dir, pairing, volumes, name=Path(table or source_dir or "").name))
 
@@ -398,6 +402,7 @@ def register(
     point_weight: float = 1.0,
     channel_weight: float = 1.0,
     feature_weight: float = 1.0,
+    structure_weight: float = 1.0,
     datalist: str | None = None,
     section: str = "test",
     skip_existing: bool = False,
@@ -447,6 +452,7 @@ def register(
         point_weight: the same of landmarks.
         channel_weight: the same of the further channels.
         feature_weight: the same of the features.
+        structure_weight: the same of the structures that a bundle's network finds, in a refinement.
         datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
@@ -481,6 +487,7 @@ def register(
         channel_weight,
         feature_weight,
         load_extractor(features) if features else None,
+        structure_weight,
     )
     method = workflow.Method(
         bundle,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fmirnet_monai.bundle import find_bundle, variant_file
-from fmirnet_monai.losses import RegistrationLoss, SupervisedLoss
+from fmirnet_monai.losses import SupervisedLoss
 from fmirnet_monai.memory import peak_memory
 
 PREDICTION, TRAINING = "prediction", "training step"
@@ -51,7 +51,8 @@ class Workload:
     def __call__(self) -> Callable[[], object]:
         """Network, loss, optimiser and a random pair; the function returned works on them."""
         config = self.config()
-        network: nn.Module = config.get_parsed_content("network_def").to(self.device)
+        trained = "training_def" if self.what == TRAINING and "training_def" in config else "network_def"
+        network: nn.Module = config.get_parsed_content(trained).to(self.device)
         size = self.spatial_size(config)
         pair = torch.rand(self.batch, 2 * self._channels(config), *size, device=self.device)
         kind = torch.device(self.device).type
@@ -70,15 +71,13 @@ class Workload:
         if isinstance(loss, SupervisedLoss):
             labels = torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
             target = pair, labels, torch.rand(self.batch, len(size), *size, device=self.device)
-        elif not isinstance(loss, RegistrationLoss):
-            raise ValueError(f"variant: {self.variant} needs more than a pair to learn from; choose another.")
         optimizer = torch.optim.Adam(network.parameters())
 
         def step() -> None:
             optimizer.zero_grad()
             with amp:
-                ddf = network(pair)
-            loss(ddf.float(), target).backward()
+                prediction = network(pair)
+            loss(prediction, target).backward()
             optimizer.step()
 
         return step

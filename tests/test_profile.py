@@ -50,7 +50,6 @@ def test_command_prints_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
         ("--spatial_size 32,32,32", r"spatial_size must be one or 2 numbers of at least 16, got \[32, 32, 32\]"),
         ("--batch_size 0", "batch_size must be at least 1, got 0"),
         ("--variant fast", "has no variant 'fast'"),
-        ("--bundle fmirnet_sliver --variant region --spatial_size 16", "variant: region needs more than a pair"),
     ],
 )
 def test_wrong_values_are_named(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

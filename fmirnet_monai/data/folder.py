@@ -112,6 +112,7 @@ def read_folder_case(
     intensity_scale: float = 1.0,
     intensity_offset: float = 0.0,
     percentiles: Sequence[float] | None = None,
+    label_numbers: Sequence[int] | None = None,
 ) -> Volume:
     """Read one case in any format of :py:func:`read_image` (NIfTI, MHA, NRRD, a DICOM series folder, …).
 
@@ -121,11 +122,15 @@ def read_folder_case(
         intensity_scale: factor on the stored intensities, applied before the offset.
         intensity_offset: added to the scaled intensities, for data sets that stored a window and not Hounsfield units.
         percentiles: two of the volume's, brought to 0 and 1000, for MR and other images without absolute intensities.
+        label_numbers: new numbers of the labels 1, 2, … in turn, 0 to leave one out; in place of ``label_id``.
 
     Raises:
         ValueError: for a file that can't be read or is not a volume, NaN, a label on another grid, one that lacks
-            ``label_id``, or percentiles that are not two rising numbers in 0..100 or are one intensity.
+            ``label_id`` or has more labels than ``label_numbers``, both of these given, or percentiles that are not two
+            rising numbers in 0..100 or are one intensity.
     """
+    if label_id is not None and label_numbers is not None:
+        raise ValueError("give either label_id or label_numbers.")
     image, affine = _load(case.image, read_image)
     label = None
     if case.label is not None:
@@ -137,6 +142,8 @@ def read_folder_case(
                 "label onto the image."
             )
         label = keep_label(stored, label_id, case.label)
+        if label_numbers is not None:
+            label = _renumbered(label, label_numbers, case.label)
     if percentiles is not None:
         intensity_scale, intensity_offset = _between(image, percentiles, case.image)
     return Volume(case.subject, image * intensity_scale + intensity_offset, affine, label)
@@ -150,6 +157,15 @@ def _between(image: NDArray, percentiles: Sequence[float], source: Path) -> tupl
     if low == high:
         raise ValueError(f"{source}: its percentiles {percentiles} are one intensity, {low:g}; take others.")
     return float(1000 / (high - low)), float(-1000 * low / (high - low))
+
+
+def _renumbered(label: NDArray[np.uint8], numbers: Sequence[int], source: Path) -> NDArray[np.uint8]:
+    """The labels 1, 2, … with these numbers."""
+    if any(not 0 <= number <= 255 for number in numbers):
+        raise ValueError(f"label_numbers must lie in 0..255, got {list(numbers)}.")
+    if label.max() > len(numbers):
+        raise ValueError(f"label_numbers: {source} has a label {label.max()}, but {len(numbers)} numbers are given.")
+    return np.array([0, *numbers], np.uint8)[label]
 
 
 def _load(path: Path, read: Callable[[Path], MetaTensor]) -> tuple[np.ndarray, np.ndarray]:

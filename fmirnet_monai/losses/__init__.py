@@ -7,12 +7,11 @@ stands in either image where the mask is 0 has no influence on it or on its grad
 
 from .field import EndpointError
 from .joint import JointLoss
-from .labels import LabelOverlapLoss
+from .labels import LabelOverlapLoss, StructureLoss
 from .lncc import LocalNCCLoss, local_ncc_map
 from .masked import MSELoss, compare, masked_mean
 from .mind import MINDSSCLoss
 from .mutual_information import MutualInformationLoss
-from .region import RegionLoss
 from .registration import RegistrationLoss
 from .regularization import FoldingLoss, SmoothnessLoss
 from .similarities import MULTIMODAL, SIMILARITIES
@@ -30,10 +29,10 @@ __all__ = [
     "MINDSSCLoss",
     "MSELoss",
     "MutualInformationLoss",
-    "RegionLoss",
     "RegistrationLoss",
     "SSIMLoss",
     "SmoothnessLoss",
+    "StructureLoss",
     "SupervisedLoss",
     "compare",
     "local_ncc_map",

@@ -1,4 +1,4 @@
-"""Overlap of the labels of both images, for training alone."""
+"""Losses of label maps, for training alone: how far those of both images overlap, and how well structures are found."""
 
 from __future__ import annotations
 
@@ -58,3 +58,33 @@ class LabelOverlapLoss(nn.Module):
         flat = flat * (flat < self.num_labels)
         sizes = torch.zeros(len(flat), self.num_labels, device=labels.device)
         return sizes.scatter_add_(1, flat, torch.ones_like(flat, dtype=sizes.dtype))
+
+
+class StructureLoss(nn.Module):
+    """Cross entropy, and what soft Dice lacks of 1, mean over the structures that some map of the batch shows.
+
+    Of many structures an image shows a few: those of a set of images, and of a window. Dice of the others is lost in
+    any case, and a mean over all would leave those that are there too little weight to be found at all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = DiceLoss(softmax=True, batch=True, smooth_nr=0.0, reduction="none")
+        self.cross_entropy = nn.CrossEntropyLoss()
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Loss of what a segmentation network finds.
+
+        Args:
+            scores: logits ``(B, 1 + K, *spatial)``, the background first.
+            labels: maps in whole numbers from 0 to K, ``(B, 1, *spatial)``; what isn't labelled is background.
+
+        Returns:
+            scalar.
+        """
+        numbers = labels[:, 0].long()
+        truth = F.one_hot(numbers, scores.shape[1]).movedim(-1, 1).to(scores)
+        shown = truth.sum((0, *range(2, truth.dim()))) > 0
+        shown[0] = False
+        missing = (self.dice(scores, truth).flatten() * shown).sum() / shown.sum().clamp(min=1)
+        return missing + self.cross_entropy(scores, numbers)

@@ -10,7 +10,7 @@ from .flownet import FlowNetS
 from .fmirnet import FMIRNet
 from .joint import JointNetwork, JointPrediction
 from .lapirn import LapIRN
-from .region import RegionNetwork, RegionPrediction, RegionTraining
+from .structures import StructureNetwork, StructurePrediction, StructureTraining
 from .udrsnet import UDRSNet
 from .voxelmorph import VoxelMorph
 from .vtn import RecursiveCascade
@@ -25,9 +25,9 @@ __all__ = [
     "JointPrediction",
     "LapIRN",
     "RecursiveCascade",
-    "RegionNetwork",
-    "RegionPrediction",
-    "RegionTraining",
+    "StructureNetwork",
+    "StructurePrediction",
+    "StructureTraining",
     "UDRSNet",
     "VoxelMorph",
 ]

@@ -35,6 +35,7 @@ class Guidance:
         features: similarity of the features.
         extractor: gives the features ``(1, F, *size)`` of an image ``(1, 1, *spatial)`` in [0, 1]; a smaller size is
             brought to the image's. See :py:func:`load_extractor`.
+        structures: overlap of the structures that a bundle's network finds in both images.
 
     Raises:
         ValueError: for a negative weight.
@@ -45,9 +46,10 @@ class Guidance:
     channels: float = 1.0
     features: float = 1.0
     extractor: Extractor | None = None
+    structures: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("labels", "points", "channels", "features"):
+        for name in ("labels", "points", "channels", "features", "structures"):
             weight = getattr(self, name)
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"the weight of {name} as a guide must be a number of at least 0, got {weight}.")

@@ -75,7 +75,9 @@ class Method:
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
         bundle = self._bundle(flat, steered)
-        scale, said = choose_intensity(self.intensity, _own_window(bundle), moving, fixed, tissue=flat)
+        scale, said = choose_intensity(
+            self.intensity, _own_window(bundle), moving, fixed, tissue=flat or bundle != NO_BUNDLE
+        )
         registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
         if registrar.network is not None and registrar.spatial_dims == 2:
             registrar.rival = quick_optimizer()

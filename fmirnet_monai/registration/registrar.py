@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar, percentiles
-from .guidance import Hints, channel_guide, feature_guide, label_guide, point_guide
-from .guides import Guide
+from .guidance import Extractor, Hints, channel_guide, feature_guide, label_guide, point_guide
+from .guides import Guide, LabelGuide
 from .level import Level, binary, resized
 from .optimise import DenseOptimizer, FieldOptimizer, Start
+from .orientation import Orientation
 from .result import seen_intensities, timed
 from .search import DiscreteSearch
 
@@ -89,11 +90,14 @@ class Registrar(PairRegistrar):
     """Registers pairs by a trained network, refined or not, or by direct optimisation where there is no network.
 
     Args:
-        network: takes ``(B, 2, *spatial)``, moving image first, and gives the field; None optimises directly.
+        network: takes ``(B, 2, *spatial)``, moving image first, and gives the field; None optimises directly. Volumes
+            are shown to it with axes that run to the left, the back and the head (LPS), as ``prepare`` writes them.
         optimizer: refines the network's field, or registers by itself; None leaves the prediction as it is.
         spatial_dims: 2 or 3, of the network or of the optimisation. Volumes are registered slice by slice when it
             is 2, along its one axis of fewer than 16 voxels, otherwise the one with the largest spacing.
         spatial_size: longest side of the working grid, in voxels of equal size.
+        structures: gives the probabilities ``(1, K, *spatial)`` of structures in a volume ``(1, 1, *spatial)``, which
+            guide the refinement; None for none.
         rival: registers at half the working resolution, to tell whether direct optimisation does better than the
             network; None leaves it out. Of the slices of a volume, the middle one is tried.
         progress: show a bar while slices are registered.
@@ -107,6 +111,7 @@ class Registrar(PairRegistrar):
     optimizer: FieldOptimizer | None = None
     spatial_dims: int = 3
     spatial_size: int = 128
+    structures: Extractor | None = None
     rival: FieldOptimizer | None = None
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
@@ -136,6 +141,8 @@ class Registrar(PairRegistrar):
         **options: Any,
     ) -> Registrar:
         """A bundle's network with the preparation that its ``configs/inference.json`` describes.
+
+        A refinement is guided by the structures that its key ``structures`` finds, where there is one.
 
         Args:
             bundle: folder of a bundle, or the name of one in ``bundles``.
@@ -167,6 +174,7 @@ class Registrar(PairRegistrar):
         refine = config.get("refine") if refine is None else refine
         if refine != 0:
             prepared["optimizer"] = config.get_parsed_content("refinement")
+            prepared["structures"] = config.get_parsed_content("structures") if "structures" in config else None
         if refine:
             prepared["optimizer"].iterations = (refine,)
         return cls(FlipAverage(network) if flips else network, **{**prepared, **options})
@@ -251,7 +259,7 @@ class Registrar(PairRegistrar):
             if bool((seen[:, :1] * seen[:, 1:]).any()):
                 if self.network is not None:
                     with timed(timings, "network"), torch.no_grad():
-                        ddf = self.network(working)
+                        ddf = self._predict(working, grid)
                 if self.optimizer is not None:
                     with timed(timings, "optimisation"):
                         (moving, fixed), masks = working.split(1, dim=1), seen.split(1, dim=1)
@@ -259,9 +267,27 @@ class Registrar(PairRegistrar):
                         if self.guidance.extractor is not None and self.guidance.features:
                             weight = self.guidance.features
                             own.append(feature_guide(self.guidance.extractor, moving, fixed, weight))
+                        if self.structures is not None and self.guidance.structures:
+                            own.append(self._structures(moving, fixed, grid))
                         ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, own)
             fields.append(ddf)
         return DisplacementField(_stack(fields, axis), grid)
+
+    def _predict(self, pair: Tensor, grid: Grid) -> Tensor:
+        """The network's field of a pair ``(1, 2, *spatial)``; volumes are shown to it in LPS order."""
+        network = cast(nn.Module, self.network)
+        if self.spatial_dims == 2:
+            return network(pair)
+        orientation = Orientation.of(grid)
+        return orientation.undo_field(network(orientation.apply(pair)))
+
+    def _structures(self, moving: Tensor, fixed: Tensor, grid: Grid) -> LabelGuide:
+        """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``."""
+        find = cast(Extractor, self.structures)
+        orientation = Orientation.of(grid)
+        with torch.no_grad():
+            sides = [orientation.undo(find(orientation.apply(image))) for image in (moving, fixed)]
+        return LabelGuide(moving=sides[0], fixed=sides[1], weight=self.guidance.structures)
 
     def remarks(
         self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]

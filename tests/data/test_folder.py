@@ -88,6 +88,29 @@ def test_label_id_keeps_one_label_as_1(tmp_path: Path, array: NDArray) -> None:
     np.testing.assert_array_equal(label, organs == 3)
 
 
+def test_labels_get_new_numbers_in_turn(tmp_path: Path, array: NDArray) -> None:
+    organs = (array % 4).astype(np.uint8)
+    case = Case("a", write_nifti(tmp_path / "i.nii", array), write_nifti(tmp_path / "l.nii", organs))
+    label = read_folder_case(case, label_numbers=[6, 0, 2]).label
+    assert label is not None
+    np.testing.assert_array_equal(label, 6 * (organs == 1) + 2 * (organs == 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_numbers": [6, 2]}, r"l.nii has a label 3, but 2 numbers are given"),
+        ({"label_numbers": [1, 2, 256]}, r"must lie in 0..255, got \[1, 2, 256\]"),
+        ({"label_numbers": [1, 2, 3], "label_id": 1}, "either label_id or label_numbers"),
+    ],
+)
+def test_wrong_label_numbers_are_told(tmp_path: Path, array: NDArray, options: dict, message: str) -> None:
+    organs = (array % 4).astype(np.uint8)
+    case = Case("a", write_nifti(tmp_path / "i.nii", array), write_nifti(tmp_path / "l.nii", organs))
+    with pytest.raises(ValueError, match=message):
+        read_folder_case(case, **options)
+
+
 def test_large_label_numbers_are_not_folded_onto_others(tmp_path: Path, array: NDArray) -> None:
     """Atlases number beyond 255; 256 must not become background."""
     organs = np.where(array > 700, 256, 0).astype(np.int16)

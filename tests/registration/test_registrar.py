@@ -9,11 +9,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Orientation as MonaiOrientation
 from torch import Tensor, nn
 
 from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import write_image
-from fmirnet_monai.registration import DenseOptimizer, Method, Registerd, Registrar
+from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registerd, Registrar
+from fmirnet_monai.registration.orientation import Orientation
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import DisplacementField, Grid, integrate, resample, smooth
 from fmirnet_monai.spatial.itk import write_transform
@@ -264,3 +266,52 @@ def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: 
     stages = {stage: Method(str(folder), stage).registrar(*volumes).affine for stage in ("auto", "off", "rigid")}
     assert stages == {"auto": "affine", "off": "off", "rigid": "rigid"}
     assert Method(str(BUNDLE), slices=True).registrar(*volumes).affine == "off"
+
+
+def test_structures_that_a_network_finds_guide_the_refinement() -> None:
+    """Where the images say nothing of each other, they alone pull."""
+    torch.manual_seed(0)
+    masks = [torch.zeros(1, 24, 24, 20) for _ in range(2)]
+    for mask, first in zip(masks, (6, 9), strict=True):
+        mask[:, first : first + 8, 8:16, 6:14] = 1
+    moving, fixed = (MetaTensor(0.6 * torch.rand(1, 24, 24, 20) + 0.4 * number) for number in (0, 1))
+
+    def find(image: Tensor) -> Tensor:
+        return Orientation.of(Grid.of(moving)).apply(masks[int(image.mean() > 0.5)][None])
+
+    def dice(weight: float) -> float:
+        registrar = quick(3, structures=find, guidance=Guidance(structures=weight), intensity=lambda image: image)
+        labels = [MetaTensor(mask.to(torch.uint8)) for mask in masks]
+        return registrar.register(moving, fixed, *labels).metrics["dice"]
+
+    assert dice(1.0) > 0.85 > dice(0.0) + 0.1
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SLA", "PIR"])
+def test_a_network_sees_volumes_in_lps_order_whatever_their_axes(codes: str) -> None:
+    class Lefts(nn.Module):
+        """Takes what lies 2, 3 and 1 voxels further to the left, the back and the head."""
+
+        def forward(self, pair: Tensor) -> Tensor:
+            self.seen = pair
+            return torch.tensor([2.0, 3.0, 1.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, *pair.shape[2:])
+
+    moving, fixed, _ = pair(3)
+    one, other = (
+        [MonaiOrientation(axcodes=code, labels=None)(image) for image in (moving, fixed)] for code in ("LPS", codes)
+    )
+    networks = Lefts(), Lefts()
+    fields = [
+        Registrar(network, spatial_size=40, intensity=lambda image: image).register(*images).field
+        for network, images in zip(networks, (one, other), strict=True)
+    ]
+    torch.testing.assert_close(networks[0].seen, networks[1].seen, atol=1e-3, rtol=0)
+    points = fields[0].grid.to_world(np.random.default_rng(0).uniform(4, 16, (20, 3)))
+    np.testing.assert_allclose(map_points(fields[1], points), map_points(fields[0], points), atol=1e-3)
+
+
+def test_a_bundle_brings_what_finds_structures_for_its_refinement() -> None:
+    plain, refined = (Registrar.from_bundle("fmirnet_sliver", steps) for steps in (0, 3))
+    assert plain.structures is None and refined.structures is not None
+    found = refined.structures(torch.rand(1, 1, 16, 16, 16))
+    assert found.shape[1] == refined.network.registration.in_channels - 1 and found.sum(1).max() <= 1 + 1e-5
