@@ -103,7 +103,7 @@ def compare(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor | None 
     return torch.where(mask.any(), perfect + worse, 0.0 * worse)
 
 
-def excess(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor, least: float = 0.0) -> tuple[Tensor, Tensor]:
+def excess(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """By how much a loss exceeds that of a perfect match, per valid voxel.
 
     Outside the mask both images are the target, which matches there and gives no gradient. Zeros in both would be an
@@ -114,7 +114,6 @@ def excess(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor, least: 
         prediction: ``(B, C, *spatial)``.
         target: same shape.
         mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool, a constant.
-        least: a smaller fraction of valid voxels counts as this one.
 
     Returns:
         the excess, and the loss of the perfect match, which has no gradient; both scalars.
@@ -127,7 +126,7 @@ def excess(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor, least: 
     blended = torch.lerp(target, inside, weights.to(target.dtype))
     with torch.no_grad():
         perfect = loss(target, target)
-    valid = weights.sum().clamp(min=max(SMALLEST, least * weights.numel()))
+    valid = weights.sum().clamp(min=SMALLEST)
     return (loss(blended, target) - perfect) * (weights.numel() / valid), perfect
 
 
