@@ -362,7 +362,7 @@ def test_a_network_sees_no_edge_where_the_image_ends(dims: int) -> None:
     image = 100 * texture(*size) + 300
     network = Watching()
     registrar = Registrar(network, spatial_dims=dims, spatial_size=32)
-    affine = torch.eye(dims + 1).double()
+    affine = torch.diag(torch.tensor([-1.0, -1.0, *[1.0] * (dims - 1)])).double()  # LPS, as networks see volumes
     registrar.estimate(part(image, affine, 0, 0, 20), MetaTensor(image, affine=affine))
     moving, fixed = network.seen[0]
     rows = round(32 * 20 / 32)
