@@ -77,12 +77,13 @@ class StructureLoss(nn.Module):
 
         Args:
             scores: logits ``(B, 1 + K, *spatial)``, the background first.
-            labels: maps in whole numbers from 0 to K, ``(B, 1, *spatial)``; what isn't labelled is background.
+            labels: maps in whole numbers, ``(B, 1, *spatial)``; labels beyond K count as background.
 
         Returns:
             scalar.
         """
         numbers = labels[:, 0].long()
+        numbers = numbers * (numbers < scores.shape[1])
         truth = F.one_hot(numbers, scores.shape[1]).movedim(-1, 1).to(scores)
         shown = truth.sum((0, *range(2, truth.dim()))) > 0
         shown[0] = False

@@ -40,6 +40,13 @@ def test_what_is_found_where_nothing_is_labelled_costs_cross_entropy(labels: Ten
     assert StructureLoss()(certain(wrong, 7), labels) > 1
 
 
+def test_labels_beyond_the_structures_are_background(labels: Tensor) -> None:
+    scores = torch.randn(2, 6, 8, 8, 8)
+    more = labels.clone()
+    more[:, :, 5:] = 6
+    assert torch.equal(StructureLoss()(scores, more), StructureLoss()(scores, torch.where(more == 6, 0, more)))
+
+
 def test_maps_without_labels_leave_cross_entropy_alone() -> None:
     scores = torch.randn(1, 4, 6, 6, requires_grad=True)
     empty = torch.zeros(1, 1, 6, 6)
