@@ -1,6 +1,13 @@
 """What MONAI's Ignite engines need to train and evaluate registration and joint networks."""
 
-from .batch import loss_terms, on_device, prepare_joint_batch, prepare_pair_batch, prepare_supervised_batch
+from .batch import (
+    loss_terms,
+    on_device,
+    prepare_joint_batch,
+    prepare_pair_batch,
+    prepare_structure_batch,
+    prepare_supervised_batch,
+)
 from .handlers import (
     ClipGradients,
     EarlyStopping,
@@ -38,6 +45,7 @@ __all__ = [
     "on_device",
     "prepare_joint_batch",
     "prepare_pair_batch",
+    "prepare_structure_batch",
     "prepare_supervised_batch",
     "segmentation_key_metric",
     "segmentation_metrics",

@@ -72,6 +72,26 @@ def prepare_supervised_batch(
     return pair, (pair, labels, field)
 
 
+def prepare_structure_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Both images of each pair and their label maps, one after the other: what finding structures learns from.
+
+    Args:
+        batchdata: with ``"image"`` and ``"labels"``, both ``(B, 2, *spatial)``.
+        device: where to put it.
+        non_blocking: see :py:meth:`torch.Tensor.to`.
+        kwargs: further arguments of :py:meth:`torch.Tensor.to`.
+
+    Returns:
+        images and label maps ``(2 B, 1, *spatial)``, all moving images first.
+    """
+    pair, (_, labels, _) = prepare_supervised_batch(batchdata, device, non_blocking, **kwargs)
+    if labels is None:
+        raise ValueError("labels: structures are learnt from label maps, and these pairs have none.")
+    return torch.cat(pair.chunk(2, dim=1)), torch.cat(labels.chunk(2, dim=1))
+
+
 def loss_terms(loss: nn.Module) -> Callable[[Any], dict[str, float]]:
     """Output transform for a statistics handler of the trainer: the loss and, where it has ``values``, its terms."""
     return lambda output: {"loss": mean_loss(output), **getattr(loss, "values", {})}

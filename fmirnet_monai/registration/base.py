@@ -15,11 +15,12 @@ from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample
 
 from .affine import STAGES, register_affine
 from .guidance import Guidance, Hints, missed
 from .guides import Guide
+from .orientation import on_extent
 from .result import Intensity, Registration, on_grid, seen_intensities, timed
 
 AFFINE = ("off", *STAGES)
@@ -251,9 +252,7 @@ class PairRegistrar(ABC):
         if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
         notes += self.remarks(torch.cat(images), torch.stack(inside), grid, deformable, timings)
-        if not grid.matches(fixed_grid):
-            deformable = DisplacementField(resize_field(deformable.ddf[None], fixed_grid.shape)[0], fixed_grid)
-        return affine, deformable
+        return affine, on_extent(deformable, fixed_grid)
 
     def _image(self, name: str, image: Tensor) -> MetaTensor:
         """A float MetaTensor ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""

@@ -23,7 +23,7 @@ from .guidance import Extractor, Hints, channel_guide, feature_guide, label_guid
 from .guides import Guide, LabelGuide
 from .level import Level, binary, resized
 from .optimise import DenseOptimizer, FieldOptimizer, Start
-from .orientation import Orientation
+from .orientation import oriented
 from .result import seen_intensities, timed
 from .search import DiscreteSearch
 
@@ -206,7 +206,11 @@ class Registrar(PairRegistrar):
         return 2 - int(np.argmax((grid.spacing / grid.spacing.max()).round(3)[::-1]))
 
     def working_grid(self, grid: Grid) -> Grid:
-        """Of about equal voxels, ``spatial_size`` of them along the longest side; slices stay as many as they are."""
+        """Of about equal voxels, ``spatial_size`` of them along the longest side; slices stay as many as they are.
+
+        The axes of volumes are in LPS order: a network that has learnt where organs lie has to see a volume the way it
+        saw those that it learnt from.
+        """
         axis = self._slice_axis(grid)
         kept = [i for i in range(grid.dims) if i != axis]
         voxel = max(grid.shape[i] * grid.spacing[i] for i in kept) / self.spatial_size
@@ -215,7 +219,7 @@ class Registrar(PairRegistrar):
             wanted = round(grid.shape[i] * grid.spacing[i] / voxel)
             # a network wants the size that it was trained on, an optimiser gains nothing from it
             size[i] = max(2, wanted) if self.network else min(grid.shape[i], max(16, wanted))
-        return grid.resized(size)
+        return oriented(grid.resized(size)) if self.spatial_dims == 3 else grid.resized(size)
 
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
         """Labels, landmarks and channels, as :py:attr:`guidance` weights them.
@@ -259,7 +263,7 @@ class Registrar(PairRegistrar):
             if bool((seen[:, :1] * seen[:, 1:]).any()):
                 if self.network is not None:
                     with timed(timings, "network"), torch.no_grad():
-                        ddf = self._predict(working, grid)
+                        ddf = self.network(working)
                 if self.optimizer is not None:
                     with timed(timings, "optimisation"):
                         (moving, fixed), masks = working.split(1, dim=1), seen.split(1, dim=1)
@@ -268,26 +272,16 @@ class Registrar(PairRegistrar):
                             weight = self.guidance.features
                             own.append(feature_guide(self.guidance.extractor, moving, fixed, weight))
                         if self.structures is not None and self.guidance.structures:
-                            own.append(self._structures(moving, fixed, grid))
+                            own.append(self._structures(moving, fixed))
                         ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, own)
             fields.append(ddf)
         return DisplacementField(_stack(fields, axis), grid)
 
-    def _predict(self, pair: Tensor, grid: Grid) -> Tensor:
-        """The network's field of a pair ``(1, 2, *spatial)``; volumes are shown to it in LPS order."""
-        network = cast(nn.Module, self.network)
-        if self.spatial_dims == 2:
-            return network(pair)
-        orientation = Orientation.of(grid)
-        return orientation.undo_field(network(orientation.apply(pair)))
-
-    def _structures(self, moving: Tensor, fixed: Tensor, grid: Grid) -> LabelGuide:
+    def _structures(self, moving: Tensor, fixed: Tensor) -> LabelGuide:
         """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``."""
         find = cast(Extractor, self.structures)
-        orientation = Orientation.of(grid)
         with torch.no_grad():
-            sides = [orientation.undo(find(orientation.apply(image))) for image in (moving, fixed)]
-        return LabelGuide(moving=sides[0], fixed=sides[1], weight=self.guidance.structures)
+            return LabelGuide(moving=find(moving), fixed=find(fixed), weight=self.guidance.structures)
 
     def remarks(
         self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import write_image
 from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registerd, Registrar
-from fmirnet_monai.registration.orientation import Orientation
+from fmirnet_monai.registration.orientation import on_extent, oriented
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import DisplacementField, Grid, integrate, resample, smooth
 from fmirnet_monai.spatial.itk import write_transform
@@ -271,13 +271,13 @@ def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: 
 def test_structures_that_a_network_finds_guide_the_refinement() -> None:
     """Where the images say nothing of each other, they alone pull."""
     torch.manual_seed(0)
-    masks = [torch.zeros(1, 24, 24, 20) for _ in range(2)]
+    masks = [MetaTensor(torch.zeros(1, 24, 24, 20)) for _ in range(2)]
     for mask, first in zip(masks, (6, 9), strict=True):
         mask[:, first : first + 8, 8:16, 6:14] = 1
     moving, fixed = (MetaTensor(0.6 * torch.rand(1, 24, 24, 20) + 0.4 * number) for number in (0, 1))
 
     def find(image: Tensor) -> Tensor:
-        return Orientation.of(Grid.of(moving)).apply(masks[int(image.mean() > 0.5)][None])
+        return MonaiOrientation(axcodes="LPS", labels=None)(masks[int(image.mean() > 0.5)])[None]
 
     def dice(weight: float) -> float:
         registrar = quick(3, structures=find, guidance=Guidance(structures=weight), intensity=lambda image: image)
@@ -315,3 +315,16 @@ def test_a_bundle_brings_what_finds_structures_for_its_refinement() -> None:
     assert plain.structures is None and refined.structures is not None
     found = refined.structures(torch.rand(1, 1, 16, 16, 16))
     assert found.shape[1] == refined.network.registration.in_channels - 1 and found.sum(1).max() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SLA", "PIR"])
+def test_a_field_with_other_axes_is_the_same_map(codes: str) -> None:
+    torch.manual_seed(0)
+    affine = np.diag([1.0, 1.5, 2.0, 1.0])
+    affine[:3, 3] = 5, -3, 20
+    grid = Grid((9, 8, 7), affine)
+    field = DisplacementField(torch.rand(3, 9, 8, 7), grid)
+    turned = on_extent(field, oriented(grid, codes))
+    points = torch.from_numpy(grid.to_world(np.random.default_rng(0).uniform(0, 6, (20, 3))))
+    torch.testing.assert_close(turned(points)[0], field(points)[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(on_extent(turned, grid).ddf, field.ddf)
