@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,7 +18,6 @@ from monai.handlers import EarlyStopHandler, StatsHandler, TensorBoardStatsHandl
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from fmirnet_monai.losses.weighted import WeightedLoss
 from fmirnet_monai.networks import LapIRN
 from fmirnet_monai.utils import process_rank, save_checkpoint
 
@@ -91,40 +89,6 @@ class GrowLevels:
         starts = [start for start in self.epochs if start <= passed]
         freezing = starts and passed < starts[-1] + self.frozen_epochs
         self.network.set_levels(active=1 + len(starts), frozen=len(starts) if freezing else 0)
-
-
-class LossStages:
-    """Change the weights of a loss's terms from epoch to epoch: learn from known fields first, then from images, say.
-
-    They follow from the number of the epoch alone, so that a resumed run goes on with the right ones.
-
-    Args:
-        loss: whose weights are set.
-        stages: pairs of how many epochs pass before a stage starts, the first 0, and its weights by the terms' names;
-            a term that a stage does not name keeps the weight that it has.
-
-    Raises:
-        ValueError: when the stages' starts don't rise from 0, or one names a term that the loss lacks.
-    """
-
-    def __init__(self, loss: WeightedLoss, stages: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        starts = [start for start, _ in stages]
-        if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
-            raise ValueError(f"stages must start at rising numbers of epochs, the first at 0, got {starts}.")
-        if unknown := {name for _, weights in stages for name in weights} - set(loss.weights):
-            raise ValueError(f"stages name no term: {sorted(unknown)}; the terms are {sorted(loss.weights)}.")
-        self.loss = loss
-        self.stages = list(stages)
-
-    def attach(self, engine: Workflow) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
-
-    def __call__(self, engine: Workflow) -> None:
-        """Set the weights of the epoch that starts."""
-        for start, weights in self.stages:
-            if start < engine.state.epoch:
-                self.loss.weights.update({name: float(value) for name, value in weights.items()})
 
 
 class EarlyStopping(EarlyStopHandler):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 
 from fmirnet_monai.engines import (
     ClipGradients,
-    LossStages,
     ProgressBar,
     TrainingCheckpoint,
     on_device,
     prepare_pair_batch,
+    prepare_structure_batch,
     prepare_supervised_batch,
 )
 from fmirnet_monai.losses import (
@@ -115,25 +114,6 @@ def test_known_fields_reach_the_loss_and_the_rest_of_it_may_have_no_weight() -> 
     assert set(loss.values) == {"field"}
 
 
-def test_stages_set_the_weights_of_their_epochs_also_in_a_resumed_run() -> None:
-    loss = SupervisedLoss(RegistrationLoss({"mse": MSELoss()}), field=EndpointError())
-    stages = LossStages(loss, [(0, {"registration": 0.0, "field": 1.0}), (2, {"registration": 1.0}), (5, {"field": 0})])
-    found = []
-    for epoch in (1, 2, 3, 5, 6):
-        stages(SimpleNamespace(state=SimpleNamespace(epoch=epoch)))
-        found.append((loss.weights["registration"], loss.weights["field"], loss.weights["labels"]))
-    assert found == [(0, 1, 0.1), (0, 1, 0.1), (1, 1, 0.1), (1, 1, 0.1), (1, 0, 0.1)]
-
-
-@pytest.mark.parametrize(
-    ("stages", "message"),
-    [([], "0"), ([(1, {})], "1"), ([(0, {}), (3, {}), (3, {})], "3, 3"), ([(0, {"fields": 1.0})], "fields")],
-)
-def test_wrong_stages_are_named(stages: list, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"stages .*{message}"):
-        LossStages(SupervisedLoss(RegistrationLoss({"mse": MSELoss()})), stages)
-
-
 def test_labels_reach_the_loss_and_may_be_absent() -> None:
     registration = RegistrationLoss({"mse": MSELoss()}, {"smoothness": SmoothnessLoss()})
     loss = SupervisedLoss(registration, LabelOverlapLoss(), {"labels": 2.0})
@@ -151,3 +131,13 @@ def test_labels_reach_the_loss_and_may_be_absent() -> None:
     assert set(loss.values) == {"registration"}
     with pytest.raises(ValueError, match="label"):
         SupervisedLoss(registration, LabelOverlapLoss(), {"label": 1.0})
+
+
+def test_structures_are_learnt_from_both_sides_of_labelled_pairs() -> None:
+    pair = torch.rand(2, 2, 8, 8)
+    labels = torch.randint(0, 3, (2, 2, 8, 8), dtype=torch.uint8)
+    images, maps = prepare_structure_batch({"image": pair, "labels": labels}, "cpu")
+    assert torch.equal(images, torch.cat([pair[:, :1], pair[:, 1:]]))
+    assert torch.equal(maps, torch.cat([labels[:, :1], labels[:, 1:]]))
+    with pytest.raises(ValueError, match="labels"):
+        prepare_structure_batch({"image": pair}, "cpu")

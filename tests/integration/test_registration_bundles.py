@@ -157,13 +157,29 @@ def test_the_average_of_a_short_run_does_not_lag_behind_its_weights(
     assert parser.get_parsed_content("average").momentum == pytest.approx(momentum)
 
 
-def test_region_attention_trains_by_its_variant(samples: dict[str, Path], tmp_path: Path) -> None:
-    configs = [SLIVER.configs / "train.json", SLIVER.configs / "variants" / "region.json"]
-    options = {**SLIVER.options(), "network_def#region": [1], "max_epochs": 1}
-    result = bundle_run(configs, dataset_dir=samples[SLIVER.name], output_dir=tmp_path, **options)
+@pytest.mark.parametrize(
+    ("variant", "learnt"),
+    [
+        ("region", {"registration", "segmentation"}),
+        ("structures", {"segmentation"}),
+        ("taught", {"registration", "segmentation"}),
+    ],
+)
+def test_a_variant_trains_what_it_is_for(
+    samples: dict[str, Path], tmp_path: Path, variant: str, learnt: set[str]
+) -> None:
+    parser = ConfigParser()
+    parser.read_config(SLIVER.configs / "train.json")
+    parser.update({"bundle_root": str(SLIVER.configs.parent), **SLIVER.options()})
+    start = tmp_path / "start.pt"
+    torch.save(parser.get_parsed_content("network_def").state_dict(), start)
+    configs = [SLIVER.configs / "train.json", SLIVER.configs / "variants" / f"{variant}.json"]
+    options = {**SLIVER.options(), "max_epochs": 1, "weights": start, "warmup_steps": 0}
+    options |= {"network_def#region": [1]} if variant == "region" else {}
+    result = bundle_run(configs, dataset_dir=samples[SLIVER.name], output_dir=tmp_path / "run", **options)
     assert result.returncode == 0, result.stderr
-    keys = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert any(key.startswith("segmentation.") for key in keys) and any(k.startswith("registration.") for k in keys)
+    before, after = (torch.load(file, weights_only=True) for file in (start, tmp_path / "run" / "model.pt"))
+    assert {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])} == learnt
 
 
 @pytest.mark.parametrize(
@@ -177,6 +193,9 @@ def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
     parser["bundle_root"] = str(bundle.configs.parent)
     network, loss = (parser.get_parsed_content(name) for name in ("network_def", "loss"))
     pair = torch.rand(2, 2, *[32] * len(bundle.size))
+    if variant == "structures":
+        assert torch.isfinite(loss(network.scores(pair[:, :1]), pair[:, 1:].round()))
+        return
     assert network(pair).shape == (2, len(bundle.size), *pair.shape[2:])
     applied = read_inference_config(bundle.configs.parent, variant).get_parsed_content("network_def")
     applied.load_state_dict(network.state_dict())
