@@ -200,25 +200,45 @@ class TrainingCheckpoint:
 class ClipGradients:
     """Keep the length of all gradients together from going beyond a limit, before each step of the optimizer.
 
+    A step whose gradients are not finite is left out, as mixed precision's scaler does by itself; when one after the
+    other is, training has diverged and ends.
+
     Args:
         optimizer: whose parameters' gradients count.
         limit: largest norm.
+        patience: steps in a row that may be left out.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, limit: float = 1.0) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, limit: float = 1.0, patience: int = 10) -> None:
         self.optimizer = optimizer
         self.limit = limit
+        self.patience = patience
+        self.lost = 0
 
     def attach(self, engine: Workflow) -> None:
         """Attach to the trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Workflow) -> None:
-        """Clip."""
+        """Clip.
+
+        Raises:
+            ValueError: when no gradients were finite for longer than ``patience``.
+        """
         if engine.scaler is not None:
             engine.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self.limit)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.limit)
+        if engine.scaler is not None:
+            return
+        self.lost = 0 if torch.isfinite(norm) else self.lost + 1
+        if self.lost > self.patience:
+            raise ValueError(
+                f"learning_rate: training has diverged, the loss of the last {self.lost} steps is not finite. Start "
+                "again in a new output_dir with a lower one."
+            )
+        if self.lost:
+            self.optimizer.zero_grad()
 
 
 class ProgressBar(IgniteProgressBar):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -64,6 +66,23 @@ def test_gradients_are_clipped_before_each_step() -> None:
     trainer_of([ClipGradients(clipped, 0.5)], clipped, network).run()
     assert min(free.norms) > 1
     assert clipped.norms == pytest.approx([0.5] * 4, rel=1e-4)
+
+
+def test_steps_without_finite_gradients_are_left_out_and_training_ends_after_many() -> None:
+    network = nn.Conv2d(2, 2, 3)
+    optimizer = torch.optim.Adam(network.parameters())
+    clip = ClipGradients(optimizer, patience=2)
+    engine = SimpleNamespace(scaler=None)
+    weight = network.weight.detach().clone()
+    for value in (math.nan, 1.0, math.inf, math.nan):
+        (value * network.weight).sum().backward()
+        clip(engine)
+        optimizer.step()
+        assert torch.isfinite(network.weight).all()
+    assert not torch.equal(network.weight, weight)
+    (math.nan * network.weight).sum().backward()
+    with pytest.raises(ValueError, match=r"learning_rate: training has diverged, the loss of the last 3 steps"):
+        clip(engine)
 
 
 def test_progress_bar_shows_loss_and_pairs_a_second(capsys: pytest.CaptureFixture[str]) -> None:
