@@ -156,12 +156,17 @@ class Registrar(PairRegistrar):
 
         Raises:
             FileNotFoundError: when there is no such bundle, variant or file of weights.
-            ValueError: when the bundle is not one for registration, or the weights belong to another network.
+            ValueError: when the bundle is not one for registration, the weights belong to another network, or it is no
+                use to mirror images for it.
         """
         folder = find_bundle(bundle)
         config = read_inference_config(folder, variant, overrides)
         if config.get("spatial_size") is None:
             raise ValueError(f"bundle: {folder} is none for registration, its inference.json has no spatial_size.")
+        if flips and "structures" in config:
+            raise ValueError(
+                f"flips: {folder.name} knows structures by where they lie and can't read mirror images; leave it off."
+            )
         network = load_network(folder, weights, config, variant)
         size = config.get_parsed_content("spatial_size")
         prepared: dict[str, Any] = {

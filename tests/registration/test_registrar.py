@@ -268,6 +268,11 @@ def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: 
     assert Method(str(BUNDLE), slices=True).registrar(*volumes).affine == "off"
 
 
+def test_a_bundle_that_tells_left_from_right_is_shown_no_mirror_images() -> None:
+    with pytest.raises(ValueError, match="flips: fmirnet_sliver"):
+        Registrar.from_bundle("fmirnet_sliver", flips=True)
+
+
 def test_structures_that_a_network_finds_guide_the_refinement() -> None:
     """Where the images say nothing of each other, they alone pull."""
     torch.manual_seed(0)
