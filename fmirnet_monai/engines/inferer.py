@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+TINY = 2  # voxels
 
 
 class MixedPrecisionInferer(SimpleInferer):
     """Runs the network in bfloat16 on a CPU, where MONAI's engines know mixed precision on CUDA devices only.
 
     On other devices it does nothing: there the engine's own ``amp`` is in charge. bfloat16 has the range of single
-    precision, so no gradient needs scaling.
+    precision, so no gradient needs scaling. Convolutions of volumes of two voxels a side keep single precision: there
+    oneDNN gives gradients of the weights that are not set (up to 1e30) on processors with AVX-512's bfloat16 and
+    without AMX (torch 2.13).
 
     Args:
         enabled: what the engine was given as ``amp``.
@@ -26,5 +31,17 @@ class MixedPrecisionInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What the network gives."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.enabled and inputs.device.type == "cpu"):
+        if not (self.enabled and inputs.device.type == "cpu"):
             return super().__call__(inputs, network, *args, **kwargs)
+        with torch.autocast("cpu", torch.bfloat16), _TinyVolumesInFullPrecision():
+            return super().__call__(inputs, network, *args, **kwargs)
+
+
+class _TinyVolumesInFullPrecision(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.conv3d or max(args[0].shape[2:]) > TINY:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):
+            return func(args[0].float(), *args[1:], **(kwargs or {}))

@@ -72,11 +72,11 @@ class StructureNetwork(nn.Module):
         self.region: Tensor
         inside = torch.zeros(structures)
         inside[[number - 1 for number in region]] = 1
-        self.register_buffer("region", inside.reshape(1, -1, *[1] * registration.spatial_dims), persistent=False)
+        self.register_buffer("region", inside, persistent=False)
 
     def extra_repr(self) -> str:
         """The options that the modules' own lines don't show."""
-        return f"region={[i + 1 for i in self.region.flatten().nonzero().flatten().tolist()]}, margin={self.margin}"
+        return f"region={[i + 1 for i in self.region.nonzero().flatten().tolist()]}, margin={self.margin}"
 
     def forward(self, pair: Tensor) -> Tensor:
         """Field ``(B, D, *spatial)`` in voxels of a pair ``(B, 2, *spatial)``, the moving image first; any size."""
@@ -92,7 +92,7 @@ class StructureNetwork(nn.Module):
         seen = torch.cat([moving, in_moving, fixed, in_fixed], dim=1)
         if not self.confined:
             return self.registration(seen), scores
-        region = (in_fixed * self.region).sum(1, keepdim=True)
+        region = (in_fixed.movedim(1, -1) @ self.region).unsqueeze(1)
         return self.registration.forward_in_region(seen, widen(region, self.margin)), scores
 
     @torch.jit.export
