@@ -457,8 +457,9 @@ def register(
         section: section of the datalist.
         skip_existing: with a datalist, leave out the pairs that are done.
         bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_universal in 2-D and
-            slice by slice, unless masks, guides, channels, features, a similarity or an optimizer are given, and
-            direct optimisation otherwise.
+            slice by slice, and fmirnet_sliver for volumes of a kind that it knows (abdominal CT and MR, hippocampi),
+            unless masks, guides, channels, features, a similarity or an optimizer are given, and direct optimisation
+            otherwise.
         variant: config in the bundle's configs/variants, such as images_alone of fmirnet_universal.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).

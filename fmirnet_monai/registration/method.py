@@ -22,6 +22,8 @@ from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer, quick_opt
 from .result import Registration
 
 BUNDLE_2D = "fmirnet_universal"
+BUNDLE_3D = "fmirnet_sliver"
+CERTAIN = 0.86  # of the structures in volumes of a kind that these weights know, see :py:meth:`Registrar.certainty`
 NO_BUNDLE = "none"  # direct optimisation
 CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
 
@@ -65,7 +67,10 @@ class Method:
         return self.registrar(moving, fixed, self._steered(parts)).register(moving, fixed, **parts)
 
     def registrar(self, moving: MetaTensor, fixed: MetaTensor, steered: bool = False) -> Registrar:
-        """The Registrar for this pair: without a named bundle, the weights for slices, or direct optimisation.
+        """The Registrar for this pair.
+
+        Without a named bundle these are the weights for slices, those for volumes where they know what both images
+        show, and otherwise direct optimisation.
 
         Args:
             moving: image ``(1, *spatial)``.
@@ -75,16 +80,26 @@ class Method:
         thin = fixed.dim() - 1 == 3 and min(fixed.shape[1:]) < THIN
         flat = fixed.dim() - 1 == 2 or (thin if self.slices is None else self.slices)
         bundle = self._bundle(flat, steered)
-        scale, said = choose_intensity(
-            self.intensity, _own_window(bundle), moving, fixed, tissue=flat or bundle != NO_BUNDLE
-        )
-        registrar = self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+        registrar = self._for_pair(bundle, flat, moving, fixed)
+        if self.bundle is None and bundle == BUNDLE_3D:
+            certainties = [registrar.certainty(image) for image in (moving, fixed)]
+            if min(certainties) < CERTAIN:
+                bundle = NO_BUNDLE
+                registrar = self._for_pair(bundle, flat, moving, fixed)
+            known = f"{'not ' if bundle == NO_BUNDLE else ''}of a kind that {BUNDLE_3D} knows"
+            registrar.settings["volumes"] = f"{known}, certainty {certainties[0]:.2f} and {certainties[1]:.2f}"
         if registrar.network is not None and registrar.spatial_dims == 2:
             registrar.rival = quick_optimizer()
         if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
             takes = "slices" if registrar.spatial_dims == 2 else "volumes"
             raise ValueError(f"slices: {self.slices} does not fit {bundle}, which takes {takes}; leave it out.")
         return registrar
+
+    def _for_pair(self, bundle: str, flat: bool, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
+        scale, said = choose_intensity(
+            self.intensity, _own_window(bundle), moving, fixed, tissue=flat or bundle != NO_BUNDLE
+        )
+        return self._build(bundle, 2 if flat else 3, scale, said, progress=True)
 
     def _steered(self, parts: Mapping[str, Any]) -> bool:
         guides = self.guidance
@@ -100,9 +115,14 @@ class Method:
         return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
 
     def _bundle(self, flat: bool, steered: bool = False) -> str:
-        """The one that is named, the weights for slices, or none where these can't do what is asked for."""
-        learned = flat and self.similarity == "auto" and self.optimizer == "dense" and not (steered and not self.refine)
-        return self.bundle or (BUNDLE_2D if learned else NO_BUNDLE)
+        """The one that is named, the weights for slices or volumes, or none where these can't do what is asked for."""
+        if self.bundle is not None:
+            return self.bundle
+        learned = self.similarity == "auto" and self.optimizer == "dense"
+        if flat:
+            return BUNDLE_2D if learned and not (steered and not self.refine) else NO_BUNDLE
+        plain = self.affine in ("auto", "affine") and not (steered or self.flips or self.variant)
+        return BUNDLE_3D if learned and plain else NO_BUNDLE
 
     def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
         options: dict[str, Any] = {
@@ -143,7 +163,7 @@ def register(moving: MetaTensor, fixed: MetaTensor, *, options: Method | None = 
     Args:
         moving: ``(1, *spatial)``, as :py:func:`fmirnet_monai.data.read_image` gives it.
         fixed: the same, on its own grid.
-        options: how; by default the weights for slices, or direct optimisation of volumes.
+        options: how; by default the weights for slices or for volumes of kinds that they know, or direct optimisation.
         parts: labels, landmarks and masks, see :py:meth:`PairRegistrar.register`.
 
     Raises:

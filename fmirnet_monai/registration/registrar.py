@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
 from fmirnet_monai.networks import FlipAverage
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar, percentiles
@@ -175,11 +175,11 @@ class Registrar(PairRegistrar):
             "intensity": config.get_parsed_content("intensity"),
             "affine": config.get("affine", "off"),
             "name": variant or folder.name,
+            "structures": config.get_parsed_content("structures") if "structures" in config else None,
         }
         refine = config.get("refine") if refine is None else refine
         if refine != 0:
             prepared["optimizer"] = config.get_parsed_content("refinement")
-            prepared["structures"] = config.get_parsed_content("structures") if "structures" in config else None
         if refine:
             prepared["optimizer"].iterations = (refine,)
         return cls(FlipAverage(network) if flips else network, **{**prepared, **options})
@@ -287,6 +287,31 @@ class Registrar(PairRegistrar):
         find = cast(Extractor, self.structures)
         with torch.no_grad():
             return LabelGuide(moving=find(moving), fixed=find(fixed), weight=self.guidance.structures)
+
+    def certainty(self, image: Tensor) -> float:
+        """How sure :py:attr:`structures` is of what it finds in a volume: the mean probability of the likeliest one.
+
+        Of images of a kind that it has learnt it is larger than of others (Hendrycks and Gimpel, "A baseline for
+        detecting misclassified and out-of-distribution examples in neural networks", ICLR 2017).
+
+        Args:
+            image: ``(1, *spatial)`` of three axes, on its own grid.
+
+        Returns:
+            number in [0, 1]; 0 where structures take up less than a hundredth of the volume.
+
+        Raises:
+            ValueError: when there is nothing that finds structures.
+        """
+        if self.structures is None:
+            raise ValueError(f"structures: {self.name} finds none.")
+        image = self._image("image", image)
+        values, seen = resample(image, self.working_grid(Grid.of(image)), antialias=True)
+        with torch.no_grad():
+            found = self.structures(extend(seen_intensities(self.intensity, values, seen), seen)[None])
+        likeliest = found.max(1).values
+        shown = likeliest > 1 - found.sum(1)
+        return float(likeliest[shown].mean()) if shown.float().mean() > 0.01 else 0.0
 
     def remarks(
         self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]

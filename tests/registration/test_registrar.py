@@ -1,6 +1,7 @@
 """The Registrar: geometry, direction, inverse, and what it refuses."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,47 @@ def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: 
     assert Method(str(BUNDLE), slices=True).registrar(*volumes).affine == "off"
 
 
+def test_certainty_is_the_probability_of_the_likeliest_structure_where_there_is_one() -> None:
+    image = MetaTensor(torch.rand(1, 20, 20, 20))
+
+    def find(volume: Tensor, share: int) -> Tensor:
+        found = torch.full((1, 2, *volume.shape[2:]), 0.1)
+        found[:, 0, :share, :10] = 0.8
+        found[:, 1, :share, :10] = 0.15
+        return found
+
+    sure = quick(3, structures=partial(find, share=10), spatial_size=20)
+    assert sure.certainty(image) == pytest.approx(0.8)
+    assert quick(3, structures=partial(find, share=0)).certainty(image) == 0
+    with pytest.raises(ValueError, match="structures: optimisation finds none"):
+        quick(3).certainty(image)
+
+
+@pytest.mark.parametrize(
+    ("certainties", "options", "name"),
+    [
+        ((0.93, 0.9), {}, "fmirnet_sliver"),
+        ((0.93, 0.9), {"affine": "affine", "refine": 0}, "fmirnet_sliver"),
+        ((0.93, 0.8), {}, "optimisation"),
+        ((0.8, 0.93), {}, "optimisation"),
+        ((), {"affine": "rigid"}, "optimisation"),
+        ((), {"similarity": "mi"}, "optimisation"),
+        ((), {"bundle": "none"}, "optimisation"),
+        ((), {"guidance": Guidance(labels=1.0)}, "optimisation"),
+    ],
+)
+def test_volumes_are_registered_by_the_weights_that_know_what_both_show(
+    monkeypatch: pytest.MonkeyPatch, certainties: tuple[float, ...], options: dict, name: str
+) -> None:
+    asked = iter(certainties)
+    monkeypatch.setattr(Registrar, "certainty", lambda registrar, image: next(asked))
+    images = [MetaTensor(torch.rand(1, 20, 20, 20)) for _ in range(2)]
+    method = Method(**options)
+    registrar = method.registrar(*images, steered=method.guidance.labels > 0)
+    assert registrar.name == name
+    assert ("not of a kind" in registrar.settings.get("volumes", "")) == (name == "optimisation" and certainties != ())
+
+
 def test_a_bundle_that_tells_left_from_right_is_shown_no_mirror_images() -> None:
     with pytest.raises(ValueError, match="flips: fmirnet_sliver"):
         Registrar.from_bundle("fmirnet_sliver", flips=True)
@@ -317,7 +359,7 @@ def test_a_network_sees_volumes_in_lps_order_whatever_their_axes(codes: str) -> 
 
 def test_a_bundle_brings_what_finds_structures_for_its_refinement() -> None:
     plain, refined = (Registrar.from_bundle("fmirnet_sliver", steps) for steps in (0, 3))
-    assert plain.structures is None and refined.structures is not None
+    assert plain.optimizer is None and refined.optimizer is not None
     found = refined.structures(torch.rand(1, 1, 16, 16, 16))
     assert found.shape[1] == refined.network.registration.in_channels - 1 and found.sum(1).max() <= 1 + 1e-5
 
