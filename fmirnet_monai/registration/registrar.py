@@ -298,13 +298,16 @@ class Registrar(PairRegistrar):
             image: ``(1, *spatial)`` of three axes, on its own grid.
 
         Returns:
-            number in [0, 1]; 0 where structures take up less than a hundredth of the volume.
+            number in [0, 1]; 0 where structures take up less than a hundredth of the volume, and of what is no volume
+            that could be registered.
 
         Raises:
             ValueError: when there is nothing that finds structures.
         """
         if self.structures is None:
             raise ValueError(f"structures: {self.name} finds none.")
+        if image.dim() != 4 or not torch.isfinite(image).all() or image.min() == image.max():
+            return 0.0
         image = self._image("image", image)
         values, seen = resample(image, self.working_grid(Grid.of(image)), antialias=True)
         with torch.no_grad():

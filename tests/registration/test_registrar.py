@@ -281,6 +281,7 @@ def test_certainty_is_the_probability_of_the_likeliest_structure_where_there_is_
     sure = quick(3, structures=partial(find, share=10), spatial_size=20)
     assert sure.certainty(image) == pytest.approx(0.8)
     assert quick(3, structures=partial(find, share=0)).certainty(image) == 0
+    assert [sure.certainty(other) for other in (image[..., 0], 0 * image, image / 0)] == [0, 0, 0]
     with pytest.raises(ValueError, match="structures: optimisation finds none"):
         quick(3).certainty(image)
 
