@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from commands import BUNDLES, bundle_run
+from commands import BUNDLES, bundle_run, bundle_words, run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.bundle import read_inference_config
@@ -144,6 +145,20 @@ def test_training_and_inference_share_their_settings(bundle: Small) -> None:
     steps = [step["_target_"] for step in inference["preprocessing"]["transforms"] if step.get("keys") != "affine_ddf"]
     own = train["load_pair"] if "load_pair" in train else train["read_pair"] + train["fit_window"]
     assert [step["_target_"] for step in own] == [name for name in steps if name != "CopyItemsd"]
+
+
+def test_two_processes_learn_together(bundle: Small, samples: dict[str, Path], tmp_path: Path) -> None:
+    words = bundle_words(
+        [bundle.configs / "train.json", bundle.configs / "multi_gpu_train.json"],
+        dataset_dir=samples[bundle.name],
+        output_dir=tmp_path,
+        max_epochs=1,
+        **bundle.options(),
+    )
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    result = run([*launcher, *words[1:]])
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "model.pt").is_file()
 
 
 @pytest.mark.parametrize(("epochs", "pairs", "momentum"), [(1, 8, 0.5), (10, 80, 0.1), (40, 600, 0.005)])
