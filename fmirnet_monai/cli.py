@@ -534,7 +534,8 @@ def register(
     listed = {key: workflow.split_files(text) for key, text in channels.items() if text}
     pair = {**{k: v for k, v in files.items() if v is not None}, **listed}
     result = workflow.register_files(pair, output_dir, method, outputs)
-    print(f"method: {result.settings['method']}, {result.settings['intensity']}")
+    words = (result.settings[name] for name in ("method", "intensity", "volumes") if name in result.settings)
+    print(f"method: {', '.join(words)}")
     for text in result.notes:
         _note(text)
     if metrics:
