@@ -239,12 +239,8 @@ class PairRegistrar(ABC):
             grid = self.working_grid(fixed_grid)
             images, inside = [], []
             for image, mask, through in ((moving, moving_mask, affine), (fixed, fixed_mask, None)):
-                values, seen = resample(image, grid, through, antialias=True)
-                if mask is not None:
-                    seen &= resample(mask, grid, through, mode="nearest")[0][0].to(seen.device) > 0
-                # only now, since noise that is clipped before it is averaged leaves a bias, and what nobody is to see
-                # must not say which intensities are the brightest
-                images.append(extend(seen_intensities(self.intensity, values, seen), seen))
+                values, seen = self._shown(image, grid, through, mask)
+                images.append(values)
                 inside.append(seen)
             hints, notes = hints or Hints(), [] if notes is None else notes
             guides = self.guides(hints, grid, affine, notes)
@@ -253,6 +249,17 @@ class PairRegistrar(ABC):
             notes += missed(hints, grid, deformable.then(affine))
         notes += self.remarks(torch.cat(images), torch.stack(inside), grid, deformable, timings)
         return affine, on_extent(deformable, fixed_grid)
+
+    def _shown(
+        self, image: MetaTensor, grid: Grid, through: Affine | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """An image as methods see it, ``(1, *grid.shape)`` in [0, 1], and where it is known and counts."""
+        values, seen = resample(image, grid, through, antialias=True)
+        if mask is not None:
+            seen &= resample(mask, grid, through, mode="nearest")[0][0].to(seen.device) > 0
+        # only now, since noise that is clipped before it is averaged leaves a bias, and what nobody is to see
+        # must not say which intensities are the brightest
+        return extend(seen_intensities(self.intensity, values, seen), seen), seen
 
     def _image(self, name: str, image: Tensor) -> MetaTensor:
         """A float MetaTensor ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
 from fmirnet_monai.networks import FlipAverage
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample, resize_field
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar, percentiles
@@ -308,10 +308,9 @@ class Registrar(PairRegistrar):
             raise ValueError(f"structures: {self.name} finds none.")
         if image.dim() != 4 or not torch.isfinite(image).all() or image.min() == image.max():
             return 0.0
-        image = self._image("image", image)
-        values, seen = resample(image, self.working_grid(Grid.of(image)), antialias=True)
+        values, _ = self._shown(self._image("image", image), self.working_grid(Grid.of(image)))
         with torch.no_grad():
-            found = self.structures(extend(seen_intensities(self.intensity, values, seen), seen)[None])
+            found = self.structures(values[None])
         likeliest = found.max(1).values
         shown = likeliest > 1 - found.sum(1)
         return float(likeliest[shown].mean()) if shown.float().mean() > 0.01 else 0.0
