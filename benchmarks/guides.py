@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from torch import Tensor
 
 from fmirnet_monai.data import LoadedPair
 from fmirnet_monai.registration import Guidance, Registrar, Registration
 from fmirnet_monai.registration.measure import label_metrics
-from fmirnet_monai.registration.result import map_points, on_grid
+from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Grid, resample
+from fmirnet_monai.spatial.image import on_grid, plain
 from fmirnet_monai.study.comparison import Cases
 
 SIZE = 64  # voxels along the longest side
@@ -31,8 +32,7 @@ WRONG = 30.0  # mm
 
 def by_labels(pair: LoadedPair, weight: float) -> dict[str, float]:
     """Dice of every second label, which guide, and of the others."""
-    assert isinstance(pair.moving_label, MetaTensor)
-    assert isinstance(pair.fixed_label, MetaTensor)
+    assert pair.moving_label is not None and pair.fixed_label is not None
     ids = [int(i) for i in pair.fixed_label.unique() if i != 0]
     guiding = only(pair.moving_label, ids[::2]), only(pair.fixed_label, ids[::2])
     found = Registrar(affine="affine", guidance=Guidance(labels=weight)).register(pair.moving, pair.fixed, *guiding)
@@ -60,10 +60,10 @@ def by_points(pair: LoadedPair, weight: float, wrong: float) -> dict[str, float]
     return {"TRE, guiding": left[2::2].mean(), "TRE, others": left[1::2].mean(), **shape(found), **told}
 
 
-def only(label: MetaTensor, ids: Sequence[int]) -> MetaTensor:
+def only(label: Tensor, ids: Sequence[int]) -> Tensor:
     """A label map with some of its labels."""
-    plain = label.as_tensor()
-    return on_grid(torch.where(torch.isin(plain, torch.tensor(ids)), plain, 0), Grid.of(label))
+    kept = torch.isin(label, torch.tensor(ids))
+    return on_grid(torch.where(kept, plain(label), 0), Grid.of(label))
 
 
 def shape(found: Registration) -> dict[str, float]:

@@ -17,19 +17,19 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai.data import load_pairs, read_pair
 from fmirnet_monai.registration import Method
-from fmirnet_monai.registration.result import on_grid
 from fmirnet_monai.spatial import Affine, Grid, resample
+from fmirnet_monai.spatial.image import on_grid
 
 MOVES = {"as it is": (0.0, 0.0), "turned by 20°": (20.0, 0.0), "turned by 45°": (45.0, 0.0)}
 MOVES |= {"shifted by a tenth": (0.0, 0.1), "shifted by a fifth": (0.0, 0.2)}
 
 
-def moved(image: MetaTensor, degrees: float, share: float, mode: str) -> MetaTensor:
+def moved(image: Tensor, degrees: float, share: float, mode: str) -> Tensor:
     """A 2-D image turned about its centre and shifted by a share of its length."""
     grid = Grid.of(image)
     to_world = grid.affine

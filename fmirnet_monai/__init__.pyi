@@ -1,9 +1,9 @@
+from . import bundle, data, export, profile, registration, report, spatial, study, utils, workflow
 from .data import read_image, read_label, write_image
 from .registration import Method, Registerd, Registrar, Registration, register
 from .spatial import Affine, Chain, DisplacementField, Grid, resample
+from .version import __version__
 
-__version__: str
-HOMES: dict[str, str]
 __all__ = [
     "Affine",
     "Chain",
@@ -13,9 +13,20 @@ __all__ = [
     "Registerd",
     "Registrar",
     "Registration",
+    "__version__",
+    "bundle",
+    "data",
+    "export",
+    "profile",
     "read_image",
     "read_label",
     "register",
+    "registration",
+    "report",
     "resample",
+    "spatial",
+    "study",
+    "utils",
+    "workflow",
     "write_image",
 ]

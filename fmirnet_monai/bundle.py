@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from monai.bundle import ConfigParser
 
 from fmirnet_monai.utils import reason, save_checkpoint
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 
 def find_bundle(name: str | Path) -> Path:
@@ -42,6 +44,8 @@ def read_inference_config(
     config_file = Path(bundle_dir) / "configs" / "inference.json"
     if not config_file.is_file():
         raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
+    from monai.bundle import ConfigParser  # takes seconds to load, and finding a bundle needs none
+
     parser = ConfigParser()
     parser.read_config(config_file)
     known = set(parser.get())

@@ -21,7 +21,6 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from fmirnet_monai import HOMES
 from fmirnet_monai.bundle import find_bundle, load_network
 from fmirnet_monai.utils import package_version, replacing
 
@@ -151,18 +150,32 @@ def needed_sources(names: Iterable[str]) -> dict[str, Path]:
     root = Path(__file__).parent
     found: dict[str, Path] = {}
     pending = list(names)
+    whole = set()
     while pending:
-        parts = pending.pop().split(".")
-        if parts[0] == PACKAGE and len(parts) > 1 and parts[1] in HOMES:  # a name of the package's lazy face
-            parts.insert(1, HOMES[parts[1]])
-        for count in range(1, len(parts) + 1 if parts[0] == PACKAGE else 1):
+        parts, count = pending.pop().split("."), 1
+        while parts[0] == PACKAGE and count <= len(parts):
             module = ".".join(parts[:count])
             folder = root.joinpath(*parts[1:count])
             file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+            homes = _homes(folder)
+            if count < len(parts):  # a name of a lazy face stands for one of a module
+                parts[count:count] = homes.get(parts[count], [])
+            elif module not in whole:  # a room, of which any name may be asked for
+                whole.add(module)
+                pending += [f"{module}.{name}" for name in homes]
             if module not in found and file.is_file():
                 found[module] = file
                 pending += _imports(module, file)
+            count += 1
     return found
+
+
+def _homes(folder: Path) -> dict[str, list[str]]:
+    """Where a package's lazy face has its names from: the module of each, below the package."""
+    stub = folder / "__init__.pyi"
+    nodes = ast.parse(stub.read_text()).body if stub.is_file() else []
+    homes = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.name: node.module.split(".") for node in homes if node.module for alias in node.names}
 
 
 def _imports(module: str, file: Path) -> Iterator[str]:
@@ -183,7 +196,8 @@ def _carry_sources(folder: Path) -> None:
     names = {name for file in configs for name in re.findall(rf"{PACKAGE}(?:\.\w+)+", file.read_text())}
     sources = needed_sources(names)
     read = {data for file in sources.values() for data in file.parent.glob("*.json")}  # by the modules beside them
-    for file in [*sources.values(), *sorted(read)]:
+    stubs = [stub for file in sources.values() if (stub := file.with_suffix(".pyi")).is_file()]  # read by lazy faces
+    for file in [*sources.values(), *stubs, *sorted(read)]:
         target = folder / SCRIPTS / file.relative_to(Path(__file__).parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(_renamed(file.read_text()))

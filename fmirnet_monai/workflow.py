@@ -8,24 +8,23 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 import torch.distributed as dist
-from monai.data import MetaTensor
+from torch import Tensor
 from tqdm import tqdm
 
-from fmirnet_monai import data
-from fmirnet_monai.registration import Annotation, Method, Propagation, Registration, propagate, relabel
-from fmirnet_monai.registration.base import percentiles
+from fmirnet_monai import data, registration, report
+from fmirnet_monai.registration import Method, Registration
+from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
-from fmirnet_monai.registration.result import map_points, seen_intensities
-from fmirnet_monai.report import write_report
+from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import TRANSFORMS, own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
@@ -33,6 +32,7 @@ from fmirnet_monai.utils import known_suffix, process_rank, write_text
 
 OWN = {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz"}
 OWN |= {"inverse_displacement.nii.gz", "transform.h5", "metrics.json", "report.html"}
+BESIDE_GPU = 4  # pairs at a time, of which the GPU registers one
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def register_files(
             names = loaded.moving_points.names
             data.write_points(data.Points(result.warped_points, names), folder / "warped_points.csv")
         if wanted.report:
-            write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
+            report.write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
         figures = result.metrics if wanted.metrics else {}
         content = {
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
@@ -103,31 +103,42 @@ def register_datalist(
     method: Method,
     outputs: Outputs | None = None,
     skip_existing: bool = False,
-) -> pd.DataFrame:
+) -> Any:
     """Register every pair of a section, each into a folder of its own, and write ``summary.csv``.
 
-    Under ``torchrun`` the pairs are shared out over the processes; the first one writes the summary. A pair that fails
-    is reported and left out, the rest is done.
+    As many pairs are registered at a time as torch has threads (``OMP_NUM_THREADS``), one thread each: small images
+    keep no more than one busy. On a GPU a few at a time are read and written beside the one that it registers. Under
+    ``torchrun`` the pairs are shared out over the processes; the first one writes the summary. A pair that fails is
+    reported and left out, the rest is done.
 
     Returns:
-        one row a pair: its folder, its metrics, and ``error`` where it failed.
+        a pandas DataFrame, one row a pair: its folder, its metrics, and ``error`` where it failed.
     """
+    import pandas as pd  # single pairs do without
+
     folder = Path(output_dir)
     pairs = data.load_pairs(datalist, section, must_exist=False)
     names = [f"{i:04d}_{_stem(pair['moving'])}_to_{_stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
     rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
-    errors: dict[str, str] = {}
-    mine = list(zip(names, pairs, strict=True))[rank::world]
-    for name, pair in tqdm(mine, desc="registering", unit="pair", disable=rank > 0):
-        if skip_existing and (folder / name / "metrics.json").is_file():
-            continue
+    method = replace(method, progress=False)
+
+    def register_one(name: str, pair: Mapping[str, Any]) -> str:
+        """Why it failed; empty when it is done."""
         files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
         try:
             for text in register_files(files, folder / name, method, outputs).notes:
                 tqdm.write(f"{name}: {text}")
         except (ValueError, OSError, RuntimeError) as error:
-            errors[name] = " ".join(str(error).split())
-            tqdm.write(f"{name}: {errors[name]}")
+            message = " ".join(str(error).split())
+            tqdm.write(f"{name}: {message}")
+            return message
+        return ""
+
+    mine = dict(list(zip(names, pairs, strict=True))[rank::world])
+    if skip_existing:
+        mine = {name: pair for name, pair in mine.items() if not (folder / name / "metrics.json").is_file()}
+    failures = _at_a_time(register_one, mine, method.torch_device(), show=rank == 0)
+    errors = {name: failure for name, failure in failures.items() if failure}
     if world > 1:
         dist.init_process_group("gloo", timeout=timedelta(days=1))  # a process waits for the slowest
         gathered: list[dict[str, str]] = [{}] * world
@@ -139,6 +150,28 @@ def register_datalist(
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     return table
+
+
+def _at_a_time(
+    work: Callable[[str, Mapping[str, Any]], str], pairs: Mapping[str, Any], device: torch.device, show: bool
+) -> dict[str, str]:
+    """What the work gives for each pair, several at a time."""
+    threads = torch.get_num_threads()
+    workers = threads if device.type == "cpu" else BESIDE_GPU
+    found: dict[str, str] = {}
+    torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            jobs = {pool.submit(work, name, pair): name for name, pair in pairs.items()}
+            try:
+                for job in tqdm(as_completed(jobs), "registering", len(jobs), unit="pair", disable=not show):
+                    found[jobs[job]] = job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(threads)
+    return found
 
 
 def split_files(text: str | None) -> list[str]:
@@ -162,7 +195,7 @@ def propagate_file(
     label_ids: Sequence[int] | None = None,
     confidence: str | None = None,
     train_epochs: int = 0,
-) -> Propagation:
+) -> registration.Propagation:
     """Label the slices between annotated ones and write the whole label and its confidence.
 
     See ``propagate`` and, with ``train_epochs``, ``relabel`` of :py:mod:`fmirnet_monai.registration`.
@@ -176,7 +209,7 @@ def propagate_file(
     known_suffix(beside, data.WRITTEN_IMAGES)
     if train_epochs < 0:
         raise ValueError(f"train_epochs must be at least 0, got {train_epochs}.")
-    volume, sparse = data.read_image(image), data.read_label(label)
+    volume, sparse = data.read_image(image, track_meta=False), data.read_label(label, track_meta=False)
     if not Grid.of(volume).matches(Grid.of(sparse), tolerance=0.1):
         raise ValueError(
             f"{label}: lies on another grid than {image}: {Grid.of(sparse).difference(Grid.of(volume))}; resample it "
@@ -188,13 +221,13 @@ def propagate_file(
             raise ValueError(f"label_ids: {label} has no label {unknown[0]}; it holds {', '.join(map(str, found))}.")
         sparse[~torch.isin(sparse, torch.tensor(label_ids))] = 0
     try:
-        annotation = Annotation.find(sparse, axis, slices)
+        annotation = registration.Annotation.find(sparse, axis, slices)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
     scaled, registrar = method.slice_registrar(volume)
-    result = propagate(scaled, sparse, annotation, registrar, progress=True)
+    result = registration.propagate(scaled, sparse, annotation, registrar, progress=True)
     if train_epochs:
-        result = relabel(scaled, result, train_epochs, method.torch_device(), progress=True)
+        result = registration.relabel(scaled, result, train_epochs, method.torch_device(), progress=True)
     data.write_image(result.label, output, Grid.of(volume))
     data.write_image(result.confidence, beside, Grid.of(volume))
     return result
@@ -214,7 +247,8 @@ def warp_file(
         raise ValueError(f"interpolation must be linear or nearest, got {interpolation!r}.")
     if antialias and interpolation == "nearest":
         raise ValueError("antialias: is for images; labels, with interpolation nearest, are never smoothed.")
-    source = data.read_image(image) if interpolation == "linear" else data.read_label(image)
+    read = data.read_image if interpolation == "linear" else data.read_label
+    source = read(image, track_meta=False)
     found = read_transform(transform)
     if found.dims != source.dim() - 1:
         raise ValueError(f"{transform}: is a {found.dims}-D transform, {image} has {source.dim() - 1} axes.")
@@ -283,7 +317,7 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
         if "mask" in given:
             inside = _alike(given["mask"], given["fixed_image"], data.read_label, fixed)[0][0] > 0
         counted = torch.ones(fixed.shape[1:], dtype=torch.bool) if inside is None else inside
-        scaled = [seen_intensities(percentiles(), one, counted) for one in (image, fixed)]
+        scaled = [seen_intensities(Percentiles(), one, counted) for one in (image, fixed)]
         values |= image_metrics(scaled[0], scaled[1], inside)
     if "label" in given and "fixed_label" in given:
         values |= label_metrics(*_alike(given["label"], given["fixed_label"], data.read_label))
@@ -312,10 +346,11 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
 
 
 def _alike(
-    path: str, fixed_path: str, read: Callable[[str], MetaTensor], fixed: MetaTensor | None = None
-) -> tuple[MetaTensor, MetaTensor]:
+    path: str, fixed_path: str, read: Callable[..., Tensor], fixed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Two images of one grid."""
-    one, other = read(path), read(fixed_path) if fixed is None else fixed
+    one = read(path, track_meta=False)
+    other = read(fixed_path, track_meta=False) if fixed is None else fixed
     if not Grid.of(one).matches(Grid.of(other), tolerance=0.1):
         difference = Grid.of(one).difference(Grid.of(other))
         raise ValueError(f"{path}: lies on another grid than {fixed_path}: {difference}; warp it onto that one.")
@@ -336,7 +371,7 @@ def _grid(found: Map, transform: str, reference: str | None) -> Grid:
 
 
 def _known_grid(found: Map, transform: str, reference: str | None) -> Grid | None:
-    grid = Grid.of(data.read_image(reference)) if reference else own_grid(found)
+    grid = Grid.of(data.read_image(reference, track_meta=False)) if reference else own_grid(found)
     if grid is not None and grid.dims != found.dims:
         raise ValueError(f"{transform}: is a {found.dims}-D transform, {reference} has {grid.dims} axes.")
     return grid

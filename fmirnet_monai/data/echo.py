@@ -149,11 +149,12 @@ def read_echo_case(case: EchoCase) -> Volume:
     """
     if len(case.files) == 1:
         return _read_clip_case(case)
-    images = [read_image(path) for path in case.files]
+    images = [read_image(path, track_meta=False) for path in case.files]
     for path, frames in zip(case.files, images, strict=True):
         if frames.shape[3:].numel() > 1:
             raise ValueError(f"{path}: an image of one frame is expected, it has {frames.shape[3]}.")
-    flat = [image.reshape(image.shape[:3]) for image in (*images, *map(read_label, case.labels))]  # of one slice, some
+    labels = [read_label(path, track_meta=False) for path in case.labels]
+    flat = [image.reshape(image.shape[:3]) for image in (*images, *labels)]  # of one slice, some
     for path, image in zip((*case.files, *case.labels), flat, strict=True):
         if image.shape != flat[0].shape:
             raise ValueError(

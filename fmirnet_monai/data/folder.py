@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from fmirnet_monai.spatial import Grid
@@ -168,8 +167,8 @@ def _renumbered(label: NDArray[np.uint8], numbers: Sequence[int], source: Path) 
     return np.array([0, *numbers], np.uint8)[label]
 
 
-def _load(path: Path, read: Callable[[Path], MetaTensor]) -> tuple[np.ndarray, np.ndarray]:
-    data = read(path)
+def _load(path: Path, read: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]:
+    data = read(path, track_meta=False)
     if data.dim() != 4:
         raise ValueError(f"{path}: expected a volume of 3 axes, got shape {tuple(data.shape[1:])}.")
     return data.numpy()[0], np.asarray(data.affine, dtype=float)

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import itk
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.spatial.geometry import NIFTI, grid_of_itk, nifti_place, set_geometry
+from fmirnet_monai.spatial.geometry import NIFTI, geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
+from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .volume import check_finite
 
-BY_NIBABEL = (*NIFTI, ".hdr", ".img")
+LOCK = threading.RLock()  # of the process's stderr
 WRITTEN_IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png")
 
 
-def read_image(path: str | Path) -> MetaTensor:
+def read_image(path: str | Path, track_meta: bool = True) -> Any:
     """Read a 2-D or 3-D image through ITK; a volume of one slice stays 3-D.
 
     Of a NIfTI whose qform and sform differ ITK's choice holds, with a warning; see
@@ -36,6 +35,8 @@ def read_image(path: str | Path) -> MetaTensor:
 
     Args:
         path: NIfTI, MHA or MHD, NRRD, a folder with one DICOM series, a DICOM file, grey PNG or JPEG.
+        track_meta: give MONAI's MetaTensor; otherwise an :py:class:`fmirnet_monai.spatial.image.Image`, for which
+            MONAI isn't loaded.
 
     Returns:
         ``(1, *spatial)`` in float32, intensities rescaled as the file says (Hounsfield units for CT), with a
@@ -45,16 +46,16 @@ def read_image(path: str | Path) -> MetaTensor:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read whole, is no grey image of 2 or 3 axes, holds NaN or infinity, or one value.
     """
-    image = _open(Path(path).expanduser(), itk.F)
-    values = _values(image)
+    values, grid = _read(Path(path).expanduser(), np.float32)
+    values = np.ascontiguousarray(values)
     check_finite(values, path)
     if values.min() == values.max():
         raise ValueError(f"{path}: all its intensities are {values.flat[0]:g}; give another image.")
-    return _tensor(values, image)
+    return _tensor(values, grid, path, track_meta)
 
 
-def read_label(path: str | Path) -> MetaTensor:
-    """Read a label map from any format of :py:func:`read_image`.
+def read_label(path: str | Path, track_meta: bool = True) -> Any:
+    """Read a label map from any format of :py:func:`read_image`, whose arguments it has.
 
     Returns:
         ``(1, *spatial)`` in int32, 0 the background, with a ``(D + 1, D + 1)`` affine from voxel to RAS+ mm.
@@ -63,8 +64,7 @@ def read_label(path: str | Path) -> MetaTensor:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read, or its values are not whole, are negative or all background.
     """
-    image = _open(Path(path).expanduser(), itk.D)
-    values = itk.array_view_from_image(image).T
+    values, grid = _read(Path(path).expanduser(), np.float64)  # which holds labels of 32 bits
     check_finite(values, path)
     low, high = values.min(), values.max()
     if low < -0.5 or high >= 2**31 - 0.5:
@@ -79,10 +79,10 @@ def read_label(path: str | Path) -> MetaTensor:
             )
     if not whole.any():
         raise ValueError(f"{path}: all of it is background (0); give a label map with at least one labelled voxel.")
-    return _tensor(whole, image)
+    return _tensor(whole, grid, path, track_meta)
 
 
-def write_image(image: MetaTensor | Tensor, path: str | Path, grid: Grid | None = None) -> Path:
+def write_image(image: Tensor, path: str | Path, grid: Grid | None = None) -> Path:
     """Write an image or a label map, whole or not at all; the suffix chooses the format.
 
     Floats are stored as float32, whole numbers as the smallest of uint8, int16 and int32 that holds them.
@@ -90,7 +90,7 @@ def write_image(image: MetaTensor | Tensor, path: str | Path, grid: Grid | None 
     Args:
         image: ``(1, *spatial)``.
         path: ``.nii.gz``, ``.nii``, ``.mha``, ``.nrrd``, or ``.png`` for a 2-D picture, which keeps no geometry.
-        grid: where it lies; by default read from the image (a MetaTensor).
+        grid: where it lies; by default read from the image.
 
     Returns:
         ``path``.
@@ -109,17 +109,26 @@ def write_image(image: MetaTensor | Tensor, path: str | Path, grid: Grid | None 
     values = _storable(image.detach().cpu()[0], path)
     if suffix == ".png" and (place.dims != 2 or not np.array_equal(values, np.clip(np.rint(values), 0, 255))):
         raise ValueError(f"{path}: PNG holds 2-D images of whole numbers in 0..255 only; write .nii.gz.")
-    stored = itk.image_from_array(np.ascontiguousarray(values.T, dtype=np.uint8 if suffix == ".png" else None))
-    set_geometry(stored, place)
-
+    geometry(place)  # which refuses what ITK can't express
     with replacing(target) as partial:
         try:
-            with _quiet():
-                itk.imwrite(stored, str(partial), compression=True)
-            _load_whole(str(partial))  # ITK writes half a NIfTI onto a full disk without a word
+            if suffix in NIFTI:
+                nib.save(nifti(values, place), partial)
+            else:
+                _write_by_itk(values.astype(np.uint8) if suffix == ".png" else values, place, partial)
         except Exception as error:
             raise OSError(f"{path}: can't be written: {reason(error)}; check the folder's rights and space.") from error
     return target
+
+
+def _write_by_itk(values: NDArray, grid: Grid, path: Path) -> None:
+    import itk
+
+    stored = itk.image_from_array(np.ascontiguousarray(values.T))
+    set_geometry(stored, grid)
+    with _quiet():
+        itk.imwrite(stored, str(path), compression=True)
+    _load_whole(str(path))
 
 
 def check_label_inside(label: Tensor, grid: Grid, source: str | Path) -> None:
@@ -132,44 +141,68 @@ def check_label_inside(label: Tensor, grid: Grid, source: str | Path) -> None:
         )
 
 
-def _open(path: Path, pixel: Any) -> Any:
-    """The ITK image of ``path``, a file or a DICOM folder, once it is known to be whole, grey and of 2 or 3 axes."""
+def _read(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
+    """The values ``(*spatial)`` and the grid of ``path``, once it is known to be whole, grey and of 2 or 3 axes."""
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}; check the path.")
-    files = _series(path) if path.is_dir() else [str(path)]
+    read = _read_nifti if path.is_file() and path.name.lower().endswith(NIFTI) else _read_by_itk
+    return read(path, precision)
+
+
+def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
+    """Without ITK, whose loading takes longer than all of this; placed where ITK places it."""
     with _reading(path):
+        image, place = read_nifti(path)
+        size, components = list(image.shape), 1
+        if len(size) > 4 and size[3] == 1:  # a vector for each voxel
+            components, size = size[4], size[:3]
+        while len(size) > 3 and size[-1] == 1:
+            size.pop()
+        kind = image.get_data_dtype()
+        components *= len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
+    _check_size(size, components, path)
+    with _reading(path):
+        kept = [*range(len(size)), 3]
+        grid = Grid(tuple(size), place[np.ix_(kept, kept)])
+        geometry(grid)
+        return np.asanyarray(image.dataobj, dtype=precision).reshape(size), grid
+
+
+def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
+    import itk
+
+    files = _series(path) if path.is_dir() else [str(path)]
+    with _reading(path), _quiet():
         header = itk.ImageIOFactory.CreateImageIO(files[0], itk.CommonEnums.IOFileMode_ReadMode)
         if header is None:
             raise ValueError("ITK knows no such format")
         header.SetFileName(files[0])
         header.ReadImageInformation()
-    _check_header(header, path)
-    with _reading(path):
-        image_type = itk.Image[pixel, header.GetNumberOfDimensions()]
+    size = [header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions())]
+    _check_size(size, header.GetNumberOfComponents(), path)
+    with _reading(path), _quiet():
+        image_type = itk.Image[itk.F if precision is np.float32 else itk.D, len(size)]
         if len(files) > 1:
             reader = itk.ImageSeriesReader[image_type].New(
                 FileNames=files, ImageIO=header, ForceOrthogonalDirection=False
             )
         else:
-            stored = _load_whole(files[0])
+            _load_whole(files[0])
             reader = itk.ImageFileReader[image_type].New(FileName=files[0], ImageIO=header)
         reader.Update()
     image = reader.GetOutput()
     if len(files) > 1:
         _check_series(image, path)
-    elif stored is not None and stored.dtype.kind == "f":
-        check_finite(stored, path)  # ITK reads a NIfTI's NaN and infinity as 0
-    if path.name.lower().endswith(BY_NIBABEL):
+    elif path.name.lower().endswith((".hdr", ".img")):
         nifti_place(path)  # which says so where other tools place it elsewhere
-    return image
+    return itk.array_from_image(image).T, grid_of_itk(image)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn whatever ITK, nibabel and Pillow raise into one line about ``path``."""
     try:
-        with _quiet():
-            yield
+        yield
     except Exception as error:
         raise ValueError(
             f"{path}: can't be read as an image ({reason(error)}); it is damaged, incomplete (an .mhd needs its data "
@@ -177,37 +210,39 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_header(header: Any, path: Path) -> None:
-    size = tuple(header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions()))
+def _check_size(size: Sequence[int], components: int, path: Path) -> None:
     if len(size) not in (2, 3):
-        raise ValueError(f"{path}: has {len(size)} axes {size}, expected 2 or 3; extract one time point or channel.")
-    if header.GetNumberOfComponents() > 1:
         raise ValueError(
-            f"{path}: has {header.GetNumberOfComponents()} values per voxel (colour, vector or complex), expected one; "
-            "convert it to grey values or extract one component."
+            f"{path}: has {len(size)} axes {tuple(size)}, expected 2 or 3; extract one time point or channel."
+        )
+    if components > 1:
+        raise ValueError(
+            f"{path}: has {components} values per voxel (colour, vector or complex), expected one; convert it to grey "
+            "values or extract one component."
         )
     if sum(n > 1 for n in size) < 2:
-        raise ValueError(f"{path}: has size {size}, fewer than two axes of 2 voxels or more; give a whole image.")
+        raise ValueError(
+            f"{path}: has size {tuple(size)}, fewer than two axes of 2 voxels or more; give a whole image."
+        )
 
 
-def _load_whole(file: str) -> NDArray | None:
-    """Raise where ITK would fill up a file that ends early with whatever is in memory, or with grey.
-
-    Returns:
-        a NIfTI's voxels as stored, None for other formats.
-    """
+def _load_whole(file: str) -> None:
+    """Raise where ITK would fill up a file that ends early with whatever is in memory, or with grey."""
     name = file.lower()
-    if name.endswith(BY_NIBABEL):
+    if name.endswith((".hdr", ".img")):
         volume: Any = nib.load(file)
-        return np.asanyarray(volume.dataobj.get_unscaled())
+        check_finite(np.asanyarray(volume.dataobj), file)  # ITK reads NaN and infinity as 0
     if name.endswith((".png", ".jpg", ".jpeg")):
-        with Image.open(file) as picture:
+        from PIL import Image as Picture
+
+        with Picture.open(file) as picture:
             picture.load()
-    return None
 
 
 def _series(folder: Path) -> list[str]:
     """Files of the one DICOM series in ``folder``, in order along the slice normal."""
+    import itk
+
     with _quiet():
         names = itk.GDCMSeriesFileNames.New(UseSeriesDetails=False, Directory=str(folder))
         series = {uid: list(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()}
@@ -223,6 +258,8 @@ def _series(folder: Path) -> list[str]:
 
 def _check_series(image: Any, path: Path) -> None:
     """Refuse the series for which ITK goes on with an even distance and right angles, so with slices out of place."""
+    import itk
+
     key = "ITK_non_uniform_sampling_deviation"
     properties = image.GetMetaDataDictionary()
     if properties.HasKey(key) and properties[key] > 0.1 * image.GetSpacing()[2]:
@@ -241,13 +278,13 @@ def _check_series(image: Any, path: Path) -> None:
     image.SetDirection(itk.matrix_from_array(direction))
 
 
-def _values(image: Any) -> NDArray:
-    """``(*spatial)`` in the order of the image's axes."""
-    return np.ascontiguousarray(itk.array_view_from_image(image).T)
+def _tensor(values: NDArray, grid: Grid, path: str | Path, track_meta: bool) -> Any:
+    place, meta = torch.from_numpy(grid.affine), {"filename_or_obj": str(path)}
+    if not track_meta:
+        return Image(torch.from_numpy(values[None]), place, meta)
+    from monai.data import MetaTensor  # takes seconds to load
 
-
-def _tensor(values: NDArray, image: Any) -> MetaTensor:
-    return MetaTensor(torch.from_numpy(values[None]), affine=torch.from_numpy(grid_of_itk(image).affine))
+    return MetaTensor(torch.from_numpy(values[None]), affine=place, meta=meta)
 
 
 def _storable(image: Tensor, source: str | Path) -> NDArray:
@@ -264,12 +301,13 @@ def _storable(image: Tensor, source: str | Path) -> NDArray:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Drop what ITK's libraries print to the process's stderr, past Python; their failures are raised all the same."""
-    sys.stderr.flush()
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+    with LOCK:
+        sys.stderr.flush()
+        saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(nowhere)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monai.data import MetaTensor
+from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
 
@@ -20,16 +20,16 @@ class LoadedPair:
     given.
     """
 
-    moving: MetaTensor
-    fixed: MetaTensor
-    moving_label: MetaTensor | None = None
-    fixed_label: MetaTensor | None = None
+    moving: Tensor
+    fixed: Tensor
+    moving_label: Tensor | None = None
+    fixed_label: Tensor | None = None
     moving_points: Points | None = None
     fixed_points: Points | None = None
-    moving_mask: MetaTensor | None = None
-    fixed_mask: MetaTensor | None = None
-    moving_channels: Sequence[MetaTensor] = ()
-    fixed_channels: Sequence[MetaTensor] = ()
+    moving_mask: Tensor | None = None
+    fixed_mask: Tensor | None = None
+    moving_channels: Sequence[Tensor] = ()
+    fixed_channels: Sequence[Tensor] = ()
 
     def arguments(self) -> dict[str, Any]:
         """What ``register`` of a registrar takes."""
@@ -61,19 +61,20 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
     """
     read: dict[str, Any] = {}
     for side in ("moving", "fixed"):
-        image = read[side] = read_image(files[side])
-        image.meta["filename_or_obj"] = str(files[side])
+        image = read[side] = read_image(files[side], track_meta=False)
         grid = Grid.of(image)
         for key in (f"{side}_label", f"{side}_mask"):
             if path := files.get(key):
-                label = read[key] = read_label(path)
+                label = read[key] = read_label(path, track_meta=False)
                 if label.dim() - 1 != grid.dims:
                     raise ValueError(f"{path}: has {label.dim() - 1} axes, {files[side]} {grid.dims}.")
                 check_label_inside(label, grid, path)
         if path := files.get(f"{side}_points"):
             read[f"{side}_points"] = read_points(path, grid.dims)
             check_points_inside(read[f"{side}_points"], grid, path)
-        channels = read[f"{side}_channels"] = [read_image(path) for path in files.get(f"{side}_channels", ())]
+        channels = read[f"{side}_channels"] = [
+            read_image(path, track_meta=False) for path in files.get(f"{side}_channels", ())
+        ]
         for path, channel in zip(files.get(f"{side}_channels", ()), channels, strict=True):
             if channel.dim() - 1 != grid.dims:
                 raise ValueError(f"{path}: has {channel.dim() - 1} axes, {files[side]} {grid.dims}.")

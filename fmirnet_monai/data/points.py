@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from fmirnet_monai.spatial import Grid
@@ -100,9 +100,11 @@ def write_points(points: Points, path: str | Path) -> Path:
     dims = points.positions.shape[1]
     lps = flip_lps(points.positions)
     if suffix == ".csv":
-        table = pd.DataFrame(lps, columns=list("xyz")[:dims])
-        table["name"] = points.names
-        write_text(target, table.to_csv(index=False))
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow([*"xyz"[:dims], "name"])
+        writer.writerows([*position, name] for position, name in zip(lps.tolist(), points.names, strict=True))
+        write_text(target, table.getvalue())
         return target
     if dims != 3:
         raise ValueError(f"{path}: .mrk.json holds 3-D points only; write .csv.")

@@ -17,9 +17,9 @@ class MixedPrecisionInferer(SimpleInferer):
     """Runs the network in bfloat16 on a CPU, where MONAI's engines know mixed precision on CUDA devices only.
 
     On other devices it does nothing: there the engine's own ``amp`` is in charge. bfloat16 has the range of single
-    precision, so no gradient needs scaling. Convolutions of volumes of two voxels a side keep single precision: there
-    oneDNN gives gradients of the weights that are not set (up to 1e30) on processors with AVX-512's bfloat16 and
-    without AMX (torch 2.13).
+    precision, so no gradient needs scaling. Processors that don't multiply in it, which take several times as long,
+    keep single precision. So do convolutions of volumes of two voxels a side: there oneDNN gives gradients of the
+    weights that are not set (up to 1e30) on processors with AVX-512's bfloat16 and without AMX (torch 2.13).
 
     Args:
         enabled: what the engine was given as ``amp``.
@@ -27,7 +27,7 @@ class MixedPrecisionInferer(SimpleInferer):
 
     def __init__(self, enabled: bool = True) -> None:
         super().__init__()
-        self.enabled = enabled
+        self.enabled = enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What the network gives."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import LossReduction
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
@@ -24,15 +23,15 @@ class SmoothnessLoss(_Loss):
         ValueError: for another ``reduction``.
     """
 
-    def __init__(self, reduction: LossReduction | str = LossReduction.SUM) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
-        if self.reduction == LossReduction.NONE.value:
-            raise ValueError('reduction must be "sum" or "mean", got "none".')
+    def __init__(self, reduction: str = "sum") -> None:
+        super().__init__(reduction=reduction)
+        if reduction not in ("sum", "mean"):
+            raise ValueError(f'reduction must be "sum" or "mean", got "{reduction}".')
 
     def forward(self, ddf: Tensor) -> Tensor:
         """``(B, D, *spatial)`` in voxels to a scalar >= 0."""
         squares = [ddf.diff(dim=axis).square() for axis in range(2, ddf.dim())]
-        if self.reduction == LossReduction.MEAN.value:
+        if self.reduction == "mean":
             return sum((s.mean() for s in squares), ddf.new_zeros(())) / len(squares)
         return sum((s.sum() for s in squares), ddf.new_zeros(())) / ddf.shape[0]
 

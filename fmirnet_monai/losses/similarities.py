@@ -9,7 +9,6 @@ from torch import nn
 from .lncc import LocalNCCLoss
 from .masked import MSELoss
 from .mind import MINDSSCLoss
-from .mutual_information import MutualInformationLoss
 from .registration import RegistrationLoss
 from .ssim import SSIMLoss
 
@@ -22,9 +21,15 @@ def _auto(spatial_dims: int) -> RegistrationLoss:
     return RegistrationLoss({"local": LocalNCCLoss(kernel_size=5)})
 
 
+def _mutual_information(spatial_dims: int) -> nn.Module:
+    from .mutual_information import MutualInformationLoss  # MONAI's, which takes seconds to load
+
+    return MutualInformationLoss()
+
+
 # for images of different modalities
 MULTIMODAL: dict[str, Builder] = {
-    "mi": lambda spatial_dims: MutualInformationLoss(),
+    "mi": _mutual_information,
     "mind": lambda spatial_dims: MINDSSCLoss(),
 }
 

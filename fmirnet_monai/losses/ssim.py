@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import LossReduction
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
@@ -89,6 +88,9 @@ class SSIMLoss(_Loss):
         kernel_sigma: standard deviation of the window in voxels.
         reduction: ``"mean"``, ``"sum"`` (over the batch) or ``"none"``. With a mask the mean is that over all valid
             voxels of the batch.
+
+    Raises:
+        ValueError: for another ``reduction``.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class SSIMLoss(_Loss):
         data_range: float = 1.0,
         win_size: int = 11,
         kernel_sigma: float = 1.5,
-        reduction: LossReduction | str = LossReduction.MEAN,
+        reduction: str = "mean",
     ) -> None:
-        super().__init__(reduction=LossReduction(reduction).value)
+        super().__init__(reduction=reduction)
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f'reduction must be "mean", "sum" or "none", got "{reduction}".')
         self.data_range = data_range
         self.win_size = win_size
         self.kernel_sigma = kernel_sigma
@@ -125,9 +129,9 @@ class SSIMLoss(_Loss):
             loss = 1.0 - ssim.flatten(1).mean(1, keepdim=True)
         else:
             centres = window_centres(as_weights(mask, prediction), win_size)
-            if self.reduction == LossReduction.MEAN.value:
+            if self.reduction == "mean":
                 return masked_mean(1.0 - ssim, centres)
             loss = masked_mean(1.0 - ssim, centres, each=True)[:, None]
-        if self.reduction == LossReduction.MEAN.value:
+        if self.reduction == "mean":
             return loss.mean()
-        return loss.sum() if self.reduction == LossReduction.SUM.value else loss
+        return loss.sum() if self.reduction == "sum" else loss

@@ -1,15 +1,5 @@
 """Metrics as MONAI metric classes: similarity of images, folding of fields, surface distances in mm."""
 
-from .folding import FoldingMetric, LogJacobianStdMetric, NonDiffeomorphicVolumeMetric
-from .similarity import NCCMetric, NMIMetric, SSIMMetric
-from .surface import SurfaceDistanceInMM
+import lazy_loader
 
-__all__ = [
-    "FoldingMetric",
-    "LogJacobianStdMetric",
-    "NCCMetric",
-    "NMIMetric",
-    "NonDiffeomorphicVolumeMetric",
-    "SSIMMetric",
-    "SurfaceDistanceInMM",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

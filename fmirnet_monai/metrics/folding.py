@@ -15,8 +15,7 @@ from monai.utils import MetricReduction
 from torch import Tensor
 
 from fmirnet_monai.spatial import digital_jacobian_determinants, jacobian_determinant
-
-SMALLEST = 1e-9  # a determinant below it counts as this
+from fmirnet_monai.spatial.jacobian import SMALLEST
 
 
 class FieldMetric(CumulativeIterationMetric):

@@ -1,34 +1,5 @@
 """Two images of any size and geometry in, a transform and the warped image out."""
 
-from .affine_optimizer import AffineOptimizer
-from .base import PairRegistrar
-from .guidance import Guidance, load_extractor
-from .method import Method, register
-from .optimise import DenseOptimizer
-from .propagation import Annotation, Blend, Propagation, propagate
-from .registrar import OPTIMIZERS, STARTS, Registrar
-from .relabelling import relabel
-from .result import Registration
-from .search import DiscreteSearch
-from .transform import Registerd
+import lazy_loader
 
-__all__ = [
-    "OPTIMIZERS",
-    "STARTS",
-    "AffineOptimizer",
-    "Annotation",
-    "Blend",
-    "DenseOptimizer",
-    "DiscreteSearch",
-    "Guidance",
-    "Method",
-    "PairRegistrar",
-    "Propagation",
-    "Registerd",
-    "Registrar",
-    "Registration",
-    "load_extractor",
-    "propagate",
-    "register",
-    "relabel",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from fmirnet_monai.metrics import NMIMetric
+from fmirnet_monai.metrics.similarity import nmi
 from fmirnet_monai.spatial import Affine, Grid, resample
+from fmirnet_monai.spatial.image import on_grid, plain
 from fmirnet_monai.utils import warn
 
 from .affine_descent import SIDES, STAGES, Descent, Side
@@ -38,7 +37,7 @@ def register_affine(
         moving: ``(1, *spatial)``, any grid.
         fixed: the same. Two volumes of one slice in parallel planes are aligned within the plane.
         kind: ``"translation"``, ``"rigid"`` or ``"affine"`` (which begins with a rigid one).
-        moving_grid: by default read from the image (a MetaTensor).
+        moving_grid: by default read from the image.
         fixed_grid: the same.
         iterations: of each of the levels.
         moving_mask: ``(1, *spatial)`` on any grid in the moving image's space; where it is 0 the image says nothing.
@@ -57,9 +56,10 @@ def register_affine(
         return _register_in_plane(moving, fixed, kind, grids, iterations, (moving_mask, fixed_mask))
     sides = []
     for image, grid, mask in zip((moving, fixed), grids, (moving_mask, fixed_mask), strict=True):
-        plain = convert_to_tensor(image, dtype=torch.float32, device="cpu", track_meta=False)
-        valid = None if mask is None else resample(mask.cpu(), grid, mode="nearest")[0] > 0
-        coarse = Side(plain, valid, grid).resized(SIDES[-1])
+        valid = None
+        if mask is not None:
+            valid = resample(plain(mask, device="cpu"), grid, grid=Grid.of(mask), mode="nearest")[0] > 0
+        coarse = Side(plain(image, torch.float32, "cpu"), valid, grid).resized(SIDES[-1])
         sides.append(replace(coarse, image=_scaled(coarse.image)))
 
     def likeness(found: Affine) -> tuple[float, float]:
@@ -123,15 +123,12 @@ def _register_in_plane(
         flat = np.eye(3)
         flat[:2, :2], flat[:2, 2] = frame.T @ columns, frame.T @ grid.affine[:-1, -1]
         planes.append(Grid(tuple(grid.shape[axis] for axis in axes), flat))
-    slices = [
-        convert_to_tensor(image, track_meta=False).reshape(1, *plane.shape)
-        for image, plane in zip((moving, fixed), planes, strict=True)
-    ]
+    slices = [plain(image).reshape(1, *plane.shape) for image, plane in zip((moving, fixed), planes, strict=True)]
     flat_masks: list[Tensor | None] = [None, None]
     for i, mask in enumerate(masks):
         if mask is not None:
             values = resample(mask, grids[i], mode="nearest")[0].reshape(1, *planes[i].shape)
-            flat_masks[i] = MetaTensor(values, affine=torch.from_numpy(planes[i].affine))
+            flat_masks[i] = on_grid(values, planes[i])
     flat = register_affine(
         slices[0], slices[1], kind, planes[0], planes[1], iterations, flat_masks[0], flat_masks[1]
     ).matrix
@@ -150,5 +147,4 @@ def _scaled(image: Tensor) -> Tensor:
 
 
 def _mutual_information(image: Tensor, fixed: Tensor) -> float:
-    pair = [convert_to_tensor(tensor, dtype=torch.float32, track_meta=False)[None] for tensor in (image, fixed)]
-    return float(torch.as_tensor(NMIMetric(bins=32)(*pair)))
+    return float(nmi(image[None], fixed[None], bins=32))

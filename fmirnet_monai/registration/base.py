@@ -9,26 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import ScaleIntensityRangePercentiles
-from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample
+from fmirnet_monai.spatial.image import on_grid, plain
 
 from .affine import STAGES, register_affine
 from .guidance import Guidance, Hints, missed
 from .guides import Guide
+from .intensity import Intensity, Percentiles, seen_intensities
 from .orientation import on_extent
-from .result import Intensity, Registration, on_grid, seen_intensities, timed
+from .result import Registration, timed
 
 AFFINE = ("off", *STAGES)
-
-
-def percentiles() -> Intensity:
-    """Each image's 0.5th to 99.5th percentile to [0, 1], for images without absolute intensities."""
-    return ScaleIntensityRangePercentiles(0.5, 99.5, 0.0, 1.0, clip=True)
+FILE = "filename_or_obj"  # MONAI's name in an image's meta
 
 
 @dataclass(kw_only=True)
@@ -50,7 +45,7 @@ class PairRegistrar(ABC):
         ValueError: when an option is out of its range.
     """
 
-    intensity: Intensity = field(default_factory=percentiles)
+    intensity: Intensity = field(default_factory=Percentiles)
     affine: str = "off"
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -118,8 +113,8 @@ class PairRegistrar(ABC):
         self,
         moving: Tensor,
         fixed: Tensor,
-        moving_label: MetaTensor | None = None,
-        fixed_label: MetaTensor | None = None,
+        moving_label: Tensor | None = None,
+        fixed_label: Tensor | None = None,
         moving_points: ArrayLike | None = None,
         fixed_points: ArrayLike | None = None,
         moving_mask: Tensor | None = None,
@@ -130,7 +125,8 @@ class PairRegistrar(ABC):
         """Register a pair.
 
         Args:
-            moving: ``(1, *spatial)``, any size; a MetaTensor knows its place, a plain tensor has voxels of 1 mm.
+            moving: ``(1, *spatial)``, any size; a MetaTensor or an ``Image`` knows its place, a plain tensor has voxels
+                of 1 mm. What is made of an image is of its class.
             fixed: the same, on its own grid.
             moving_label: integers ``(1, *spatial)``, on any grid in the moving image's space.
             fixed_label: integers, on any grid in the fixed image's space.
@@ -150,7 +146,7 @@ class PairRegistrar(ABC):
         moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
         fixed_grid = Grid.of(fixed)
         labels, masks = (
-            [None if item is None else convert_to_tensor(item, device=self.device, track_meta=True) for item in items]
+            [None if item is None else self._here(item) for item in items]
             for items in ((moving_label, fixed_label), (moving_mask, fixed_mask))
         )
         for name, cloud in (("moving_points", moving_points), ("fixed_points", fixed_points)):
@@ -159,14 +155,11 @@ class PairRegistrar(ABC):
         timings: dict[str, float] = {}
         notes: list[str] = []
         clouds = positions(moving_points), positions(fixed_points)
-        channels = [
-            [convert_to_tensor(item, device=self.device, track_meta=True) for item in side]
-            for side in (moving_channels, fixed_channels)
-        ]
+        channels = [[self._here(item) for item in side] for side in (moving_channels, fixed_channels)]
         hints = Hints((labels[0], labels[1]), clouds, (channels[0], channels[1]))
         affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings, hints, notes)
         if labels[1] is not None and not Grid.of(labels[1]).matches(fixed_grid):
-            labels[1] = on_grid(resample(labels[1], fixed_grid, mode="nearest")[0], fixed_grid)
+            labels[1] = on_grid(resample(labels[1], fixed_grid, mode="nearest")[0], fixed_grid, labels[1])
         return Registration(
             moving,
             fixed,
@@ -218,13 +211,13 @@ class PairRegistrar(ABC):
             the affine stage, and the deformable map before it on the fixed image's grid.
         """
         timings = {} if timings is None else timings
-        moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
+        moving, fixed = given = self._image("moving", moving), self._image("fixed", fixed)
         moving_grid, fixed_grid = Grid.of(moving), Grid.of(fixed)
         if moving_grid.dims != fixed_grid.dims:
             raise ValueError(f"moving is {moving_grid.dims}-D and fixed is {fixed_grid.dims}-D; both must be the same.")
         self.check(fixed_grid)
         if self.affine == "off" and not fixed_grid.overlaps(moving_grid):
-            files = " and ".join(str(image.meta.get("filename_or_obj", "an image")) for image in (moving, fixed))
+            files = " and ".join(str(image.meta.get(FILE, "an image")) for image in given)
             raise ValueError(
                 f"moving and fixed have no overlap in space ({files}); check their origins, or set affine to "
                 "translation, rigid or affine to bring them together."
@@ -251,7 +244,7 @@ class PairRegistrar(ABC):
         return affine, on_extent(deformable, fixed_grid)
 
     def _shown(
-        self, image: MetaTensor, grid: Grid, through: Affine | None = None, mask: Tensor | None = None
+        self, image: Tensor, grid: Grid, through: Affine | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """An image as methods see it, ``(1, *grid.shape)`` in [0, 1], and where it is known and counts."""
         values, seen = resample(image, grid, through, antialias=True)
@@ -261,19 +254,22 @@ class PairRegistrar(ABC):
         # must not say which intensities are the brightest
         return extend(seen_intensities(self.intensity, values, seen), seen), seen
 
-    def _image(self, name: str, image: Tensor) -> MetaTensor:
-        """A float MetaTensor ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""
+    def _here(self, image: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """The image on the registrar's device, and its file's name where that is known."""
+        placed = on_grid(plain(image, dtype, self.device), Grid.of(image), image)
+        if FILE in (known := getattr(image, "meta", {})):
+            placed.meta[FILE] = known[FILE]
+        return placed
+
+    def _image(self, name: str, image: Tensor) -> Any:
+        """A float image ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""
         if image.dim() not in (3, 4) or image.shape[0] != 1:
             raise ValueError(f"{name} must be (1, *spatial) with 2 or 3 spatial axes, got {list(image.shape)}.")
         if not torch.isfinite(image).all():
             raise ValueError(f"{name} holds NaN or infinite intensities; replace them.")
         if image.min() == image.max():
             raise ValueError(f"{name} is constant, there is nothing to register.")
-        return MetaTensor(
-            convert_to_tensor(image, dtype=torch.float32, device=self.device, track_meta=False),
-            affine=torch.from_numpy(Grid.of(image).affine.copy()),
-            meta={k: v for k, v in getattr(image, "meta", {}).items() if k == "filename_or_obj"},
-        )
+        return self._here(image, torch.float32)
 
 
 def positions(points: ArrayLike | None) -> NDArray[np.float64] | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, Grid, Map, extend, resample, resize
+from fmirnet_monai.spatial.image import plain
 from fmirnet_monai.utils import reason
 
 from .guides import ChannelGuide, LabelGuide, PointGuide
@@ -123,7 +124,7 @@ def label_guide(hints: Hints, grid: Grid, affine: Map, weight: float) -> tuple[L
         names = " and ".join(_listed(sorted(ids)) for ids in held)
         raise ValueError(f"guide: moving_label and fixed_label have no label in common, they hold {names}.")
     sides = [
-        torch.cat([resample((label == i).float(), grid, through, fill=0, antialias=True)[0] for i in common])[None]
+        torch.cat([_share(label, i, grid, through) for i in common])[None]
         for label, through in ((moving, affine), (fixed, None))
     ]
     told = [
@@ -132,6 +133,12 @@ def label_guide(hints: Hints, grid: Grid, affine: Map, weight: float) -> tuple[L
         if lone
     ]
     return LabelGuide(moving=sides[0], fixed=sides[1], weight=weight), told
+
+
+def _share(label: Tensor, number: int, grid: Grid, through: Map | None) -> Tensor:
+    """How much of each voxel of a grid has a label, ``(1, *grid.shape)``."""
+    mask = (label == number).float()
+    return resample(mask, grid, through, grid=Grid.of(label), fill=0, antialias=True)[0]
 
 
 def point_guide(hints: Hints, grid: Grid, affine: Affine, weight: float, device: torch.device) -> PointGuide:
@@ -216,7 +223,7 @@ def channel_guide(
     for channels, through in zip(hints.channels, (affine, None), strict=True):
         found = []
         for channel in channels:
-            values, seen = resample(channel.float(), grid, through, antialias=True)
+            values, seen = resample(plain(channel, torch.float32), grid, through, grid=Grid.of(channel), antialias=True)
             found.append(extend(scale(values, seen), seen))
         sides.append(torch.cat(found)[None])
     return ChannelGuide(moving=sides[0], fixed=sides[1], weight=weight, loss=loss)

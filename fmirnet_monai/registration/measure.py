@@ -7,20 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.metrics import (
-    CumulativeIterationMetric,
-    compute_average_surface_distance,
-    compute_dice,
-    compute_hausdorff_distance,
-)
-from monai.utils import convert_to_tensor
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from fmirnet_monai.metrics import NCCMetric, NMIMetric, SSIMMetric, SurfaceDistanceInMM
-from fmirnet_monai.metrics.folding import SMALLEST
+from fmirnet_monai.metrics.similarity import WINDOW, ncc, nmi, ssim
 from fmirnet_monai.spatial import DisplacementField, Grid
+from fmirnet_monai.spatial.image import plain
+from fmirnet_monai.spatial.jacobian import SMALLEST
 
 
 def image_metrics(image: Tensor, fixed: Tensor, inside: Tensor | None = None) -> dict[str, float]:
@@ -33,20 +26,19 @@ def image_metrics(image: Tensor, fixed: Tensor, inside: Tensor | None = None) ->
         fixed: to compare it with.
         inside: where both are valid, ``(*spatial)``; None for everywhere. Without a valid voxel all are NaN.
     """
-    pair = [
-        convert_to_tensor(tensor, dtype=torch.float32, track_meta=False).squeeze()[None, None]
-        for tensor in (image, fixed)
-    ]
+    one, other = (plain(tensor, torch.float32).squeeze()[None, None] for tensor in (image, fixed))
     if inside is not None and not inside.any():
         return dict.fromkeys(("ssim", "ncc", "nmi"), math.nan)
-    mask = None if inside is None or bool(inside.all()) else inside.squeeze()[None, None].to(pair[0].device)
-    metrics: dict[str, CumulativeIterationMetric] = {"ncc": NCCMetric(), "nmi": NMIMetric()}
-    values = {name: _number(metric(*pair, mask=mask)) for name, metric in metrics.items()}
-    large = min(pair[0].shape[2:]) >= 11
-    return {"ssim": _number(SSIMMetric()(*pair, mask=mask)) if large else math.nan, **values}
+    weights = None if inside is None or bool(inside.all()) else inside.squeeze()[None, None].to(one)
+    large = min(one.shape[2:]) >= WINDOW
+    return {
+        "ssim": float(ssim(one, other, weights)) if large else math.nan,
+        "ncc": float(ncc(one, other, weights)),
+        "nmi": float(nmi(one, other, weights)),
+    }
 
 
-def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
+def label_metrics(label: Tensor, fixed_label: Tensor) -> dict[str, float]:
     """Dice, HD95 and ASSD in mm, mean over the labels of the fixed image, and Dice of each as ``dice_ID``.
 
     A label whose warped mask is empty has Dice 0 and no surface distance; without any label all are NaN.
@@ -55,23 +47,26 @@ def label_metrics(label: Tensor, fixed_label: MetaTensor) -> dict[str, float]:
         label: ``(1, *spatial)`` integers on the grid of ``fixed_label``.
         fixed_label: ``(1, *spatial)`` integers, its affine gives the spacing.
     """
+    # loading MONAI takes seconds, which who has no labels need not wait for
+    from monai.metrics import (
+        compute_average_surface_distance,
+        compute_dice,
+        compute_hausdorff_distance,
+    )
+
     spacing = [s for s, n in zip(Grid.of(fixed_label).spacing, fixed_label.shape[1:], strict=True) if n > 1]
-    tensors = [convert_to_tensor(item, device="cpu", track_meta=False).squeeze() for item in (label, fixed_label)]
+    tensors = [plain(item, device="cpu").squeeze() for item in (label, fixed_label)]
     ids = [int(i) for i in tensors[1].unique() if i != 0]
     if not ids:
         return dict.fromkeys(("dice", "hd95", "assd"), math.nan)
-    pair = [torch.stack([tensor == i for i in ids]) for tensor in tensors]
-    reference = MetaTensor(pair[1], affine=torch.diag(torch.tensor([*spacing, 1.0])))
-    dice = compute_dice(pair[0][None], pair[1][None])[0]
-    surfaces = {
-        "hd95": SurfaceDistanceInMM(compute_hausdorff_distance, percentile=95, include_background=True),
-        "assd": SurfaceDistanceInMM(compute_average_surface_distance, symmetric=True, include_background=True),
-    }
+    found, truth = (torch.stack([tensor == i for i in ids])[None] for tensor in tensors)
+    dice = compute_dice(found, truth)[0]
     values = {"dice": float(dice.mean())}
     if len(ids) > 1:
         values |= {f"dice_{i}": float(value) for i, value in zip(ids, dice, strict=True)}
-    for name, metric in surfaces.items():
-        values[name] = _number(metric([pair[0]], [reference]))
+    options: dict[str, Any] = {"include_background": True, "spacing": spacing}
+    values["hd95"] = _mean_distance(compute_hausdorff_distance(found, truth, percentile=95, **options))
+    values["assd"] = _mean_distance(compute_average_surface_distance(found, truth, symmetric=True, **options))
     return values
 
 
@@ -102,6 +97,6 @@ def field_metrics(field: DisplacementField, determinant: Tensor | None = None) -
     }
 
 
-def _number(values: Any) -> float:
-    """Mean of what a metric gave, NaN left out."""
-    return float(torch.as_tensor(values).nanmean())
+def _mean_distance(distances: Tensor) -> float:
+    """Mean over the labels that have a distance."""
+    return float(distances.masked_fill(~distances.isfinite(), torch.nan).nanmean())

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
-from monai.transforms import ScaleIntensityRange
 from torch import Tensor
 
-from fmirnet_monai.bundle import find_bundle, read_inference_config
+from fmirnet_monai.bundle import find_bundle
 from fmirnet_monai.losses import SIMILARITIES
+from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial.image import on_grid
 from fmirnet_monai.utils import best_device
 
-from .base import percentiles
 from .guidance import Guidance
+from .intensity import Intensity, Percentiles, Window
 from .registrar import OPTIMIZERS, THIN, Registrar, default_optimizer, quick_optimizer
 from .result import Registration
 
@@ -30,7 +30,10 @@ CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
 
 @dataclass(frozen=True)
 class Method:
-    """How pairs are to be registered; see the arguments of the command ``register``."""
+    """How pairs are to be registered; see the arguments of the command ``register``. A bundle is loaded once.
+
+    ``progress`` shows a bar while the slices of a volume are registered.
+    """
 
     bundle: str | None = None
     affine: str = "auto"
@@ -45,6 +48,8 @@ class Method:
     guidance: Guidance = field(default_factory=Guidance)
     flips: bool = False
     variant: str | None = None
+    progress: bool = True
+    _loaded: dict[tuple[str, int], Registrar] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, table in (("similarity", SIMILARITIES), ("optimizer", OPTIMIZERS)):
@@ -62,11 +67,11 @@ class Method:
         """The device named, or the best there is."""
         return best_device() if self.device == "auto" else torch.device(self.device)
 
-    def register(self, moving: MetaTensor, fixed: MetaTensor, **parts: Any) -> Registration:
+    def register(self, moving: Tensor, fixed: Tensor, **parts: Any) -> Registration:
         """Register a pair; arguments and errors as :py:meth:`PairRegistrar.register` has them."""
         return self.registrar(moving, fixed, self._steered(parts)).register(moving, fixed, **parts)
 
-    def registrar(self, moving: MetaTensor, fixed: MetaTensor, steered: bool = False) -> Registrar:
+    def registrar(self, moving: Tensor, fixed: Tensor, steered: bool = False) -> Registrar:
         """The Registrar for this pair.
 
         Without a named bundle these are the weights for slices, those for volumes where they know what both images
@@ -95,11 +100,10 @@ class Method:
             raise ValueError(f"slices: {self.slices} does not fit {bundle}, which takes {takes}; leave it out.")
         return registrar
 
-    def _for_pair(self, bundle: str, flat: bool, moving: MetaTensor, fixed: MetaTensor) -> Registrar:
-        scale, said = choose_intensity(
-            self.intensity, _own_window(bundle), moving, fixed, tissue=flat or bundle != NO_BUNDLE
-        )
-        return self._build(bundle, 2 if flat else 3, scale, said, progress=True)
+    def _for_pair(self, bundle: str, flat: bool, moving: Tensor, fixed: Tensor) -> Registrar:
+        loaded = self._load(bundle, 2 if flat else 3)
+        scale, said = choose_intensity(self.intensity, loaded.window, moving, fixed, tissue=flat or bundle != NO_BUNDLE)
+        return replace(loaded, intensity=scale, settings={"intensity": said, **loaded.settings}, progress=self.progress)
 
     def _steered(self, parts: Mapping[str, Any]) -> bool:
         guides = self.guidance
@@ -108,11 +112,11 @@ class Method:
             item is not None and len(item) > 0 for item in given
         )
 
-    def slice_registrar(self, volume: MetaTensor) -> tuple[Tensor, Registrar]:
+    def slice_registrar(self, volume: Tensor) -> tuple[Tensor, Registrar]:
         """The volume's intensities in [0, 1], and a Registrar of its slices."""
-        bundle = self._bundle(flat=True)
-        scale, said = choose_intensity(self.intensity, _own_window(bundle), volume, volume, tissue=True)
-        return scale(volume), self._build(bundle, 2, _unchanged, said, progress=False)
+        loaded = self._load(self._bundle(flat=True), 2)
+        scale, _ = choose_intensity(self.intensity, loaded.window, volume, volume, tissue=True)
+        return on_grid(scale(volume), Grid.of(volume), volume), replace(loaded, intensity=_unchanged)
 
     def _bundle(self, flat: bool, steered: bool = False) -> str:
         """The one that is named, the weights for slices or volumes, or none where these can't do what is asked for."""
@@ -124,18 +128,22 @@ class Method:
         plain = self.affine in ("auto", "affine") and not (steered or self.flips or self.variant)
         return BUNDLE_3D if learned and plain else NO_BUNDLE
 
-    def _build(self, bundle: str, dims: int, scale: Any, said: str, progress: bool) -> Registrar:
+    def _load(self, bundle: str, dims: int) -> Registrar:
+        """The Registrar of a bundle; it is made once, and what a pair needs of its own is put in its place."""
+        if (bundle, dims) not in self._loaded:
+            self._loaded[bundle, dims] = self._build(bundle, dims)
+        return self._loaded[bundle, dims]
+
+    def _build(self, bundle: str, dims: int) -> Registrar:
         options: dict[str, Any] = {
             "device": self.torch_device(),
-            "progress": progress,
-            "intensity": scale,
             "fill": self.fill,
             "antialias": self.antialias,
             "guidance": self.guidance,
         }
         if self.affine != "auto":
             options["affine"] = self.affine
-        settings = {"intensity": said, "similarity": self.similarity}
+        settings = {"similarity": self.similarity}
         if bundle == NO_BUNDLE:
             if self.flips or self.variant:
                 name, said = ("flips", "are of") if self.flips else ("variant", "is of")
@@ -157,7 +165,7 @@ class Method:
         return registrar
 
 
-def register(moving: MetaTensor, fixed: MetaTensor, *, options: Method | None = None, **parts: Any) -> Registration:
+def register(moving: Tensor, fixed: Tensor, *, options: Method | None = None, **parts: Any) -> Registration:
     """Register a pair of images as the command ``register`` does.
 
     Args:
@@ -170,10 +178,6 @@ def register(moving: MetaTensor, fixed: MetaTensor, *, options: Method | None = 
         ValueError: when the pair can't be registered.
     """
     return (options or Method()).register(moving, fixed, **parts)
-
-
-def _own_window(bundle: str) -> Sequence[float] | None:
-    return None if bundle == NO_BUNDLE else read_inference_config(find_bundle(bundle)).get("window")
 
 
 def _reach_beyond(bounds: Sequence[float], *images: Tensor) -> bool:
@@ -199,8 +203,8 @@ def window(intensity: str) -> tuple[float, float] | None:
 
 
 def choose_intensity(
-    intensity: str, own: Sequence[float] | None, moving: MetaTensor, fixed: MetaTensor, tissue: bool = False
-) -> tuple[Any, str]:
+    intensity: str, own: Sequence[float] | None, moving: Tensor, fixed: Tensor, tissue: bool = False
+) -> tuple[Intensity, str]:
     """The map to [0, 1] and what to call it.
 
     ``auto`` takes the bundle's own window where both images reach beyond both its ends, as CT in Hounsfield units does,
@@ -213,5 +217,5 @@ def choose_intensity(
     if own is not None and (intensity == "bundle" or (intensity == "auto" and _reach_beyond(own, moving, fixed))):
         bounds = (float(own[0]), float(own[1]))
     if bounds is None:
-        return percentiles(), "percentiles 0.5 to 99.5 of each image"
-    return ScaleIntensityRange(*bounds, 0.0, 1.0, clip=True), f"window {bounds[0]:g} to {bounds[1]:g}"
+        return Percentiles(), "percentiles 0.5 to 99.5 of each image"
+    return Window(*bounds), f"window {bounds[0]:g} to {bounds[1]:g}"

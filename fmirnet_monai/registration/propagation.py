@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai.spatial import DisplacementField, Grid, resize, smooth, warp
+from fmirnet_monai.spatial.image import on_grid, plain
 
 from .base import PairRegistrar
 
@@ -52,7 +51,7 @@ class Annotation:
             ValueError: when there are fewer than two, none is left between them, or a labelled one is not in
                 ``slices``.
         """
-        drawn = convert_to_tensor(label, track_meta=False)[0] != 0
+        drawn = plain(label)[0] != 0
         if drawn.dim() != 3:
             raise ValueError(f"slices are propagated through a volume, this one has {drawn.dim()} axes.")
         if axis is None:
@@ -142,8 +141,8 @@ class Propagation:
         annotation: the slices that were annotated.
     """
 
-    label: MetaTensor
-    confidence: MetaTensor
+    label: Tensor
+    confidence: Tensor
     annotation: Annotation
 
 
@@ -162,7 +161,7 @@ def propagate(
     one neighbour has ends halfway between them.
 
     Args:
-        image: ``(1, X, Y, Z)``, intensities in [0, 1]; a MetaTensor knows its geometry.
+        image: ``(1, X, Y, Z)``, intensities in [0, 1]; one that knows its place gives its class to the result.
         label: integers on the same grid, 0 where nothing is drawn.
         annotation: the annotated slices.
         registrar: of 2-D images; None registers nothing, which is linear interpolation of the signed distance maps.
@@ -174,8 +173,8 @@ def propagate(
     axis = annotation.axis
     spacing = np.delete(grid.spacing, axis)
     distance = float(grid.spacing[axis])
-    images = convert_to_tensor(image, track_meta=False)[0].movedim(axis, 0).float()
-    labels = convert_to_tensor(label, track_meta=False)[0].movedim(axis, 0)
+    images = plain(image, torch.float32)[0].movedim(axis, 0)
+    labels = plain(label)[0].movedim(axis, 0)
     ids = [int(i) for i in labels.unique() if i != 0]
     maps = {
         index: torch.stack([signed_distance(labels[index] == i, spacing) for i in ids]) for index in annotation.slices
@@ -207,12 +206,8 @@ def propagate(
         error = torch.sqrt(outline**2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2)
         margin = (best.values[0] - best.values[1]) / 2
         confidence[index] = torch.special.ndtr(margin / error)
-    place = torch.from_numpy(grid.affine.copy())
-    return Propagation(
-        MetaTensor(result.movedim(0, axis)[None], affine=place),
-        MetaTensor(confidence.movedim(0, axis)[None], affine=place),
-        annotation,
-    )
+    found, certain = (on_grid(part.movedim(0, axis)[None], grid, image) for part in (result, confidence))
+    return Propagation(found, certain, annotation)
 
 
 def signed_distance(mask: Tensor, spacing: NDArray[np.floating]) -> Tensor:
@@ -243,8 +238,8 @@ def _follow(
     """Register a slice to another; the warped one, and the ``maps (L, *spatial)`` warped with it."""
     if moving.min() == moving.max() or fixed.min() == fixed.max():  # an empty slice says nothing
         return moving, maps
-    place = torch.from_numpy(np.diag([*spacing, 1.0]))
-    pair = [MetaTensor(slice_[None], affine=place) for slice_ in (moving, fixed)]
+    grid = Grid(tuple(fixed.shape), np.diag([*spacing, 1.0]))
+    pair = [on_grid(slice_[None], grid) for slice_ in (moving, fixed)]
     affine, field = registrar.estimate(pair[0], pair[1])
     ddf = DisplacementField.of(field.then(affine), field.grid)[0].ddf[None].to(maps)
     moved = warp(torch.cat([moving[None], maps])[None], ddf)[0]

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
-from fmirnet_monai.networks import FlipAverage
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
 
 from .affine_optimizer import AffineOptimizer
-from .base import PairRegistrar, percentiles
+from .base import PairRegistrar
 from .guidance import Extractor, Hints, channel_guide, feature_guide, label_guide, point_guide
 from .guides import Guide, LabelGuide
+from .intensity import Percentiles, seen_intensities
 from .level import Level, binary, resized
 from .optimise import DenseOptimizer, FieldOptimizer, Start
 from .orientation import oriented
-from .result import seen_intensities, timed
+from .result import timed
 from .search import DiscreteSearch
 
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
@@ -100,6 +100,8 @@ class Registrar(PairRegistrar):
             guide the refinement; None for none.
         rival: registers at half the working resolution, to tell whether direct optimisation does better than the
             network; None leaves it out. Of the slices of a volume, the middle one is tried.
+        window: of intensities, which a bundle has where its images are measured in absolute units; ``intensity`` may
+            be made of it.
         progress: show a bar while slices are registered.
         options: those of :py:class:`PairRegistrar`.
 
@@ -113,6 +115,7 @@ class Registrar(PairRegistrar):
     spatial_size: int = 128
     structures: Extractor | None = None
     rival: FieldOptimizer | None = None
+    window: Sequence[float] | None = None
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
 
@@ -175,6 +178,7 @@ class Registrar(PairRegistrar):
             "intensity": config.get_parsed_content("intensity"),
             "affine": config.get("affine", "off"),
             "name": variant or folder.name,
+            "window": config.get("window"),
             "structures": config.get_parsed_content("structures") if "structures" in config else None,
         }
         refine = config.get("refine") if refine is None else refine
@@ -182,7 +186,11 @@ class Registrar(PairRegistrar):
             prepared["optimizer"] = config.get_parsed_content("refinement")
         if refine:
             prepared["optimizer"].iterations = (refine,)
-        return cls(FlipAverage(network) if flips else network, **{**prepared, **options})
+        if flips:
+            from fmirnet_monai.networks import FlipAverage  # of MONAI's networks, as any bundle's
+
+            network = FlipAverage(network)
+        return cls(network, **{**prepared, **options})
 
     def check(self, grid: Grid) -> None:
         """Raise ValueError when a method for volumes gets a 2-D image, or a volume of one slice."""
@@ -245,7 +253,7 @@ class Registrar(PairRegistrar):
         if "points" in weights:
             found.append(point_guide(hints, grid, affine, weights["points"], self.device))
         if "channels" in weights:
-            scale = partial(seen_intensities, percentiles())
+            scale = partial(seen_intensities, Percentiles())
             found.append(channel_guide(hints, grid, affine, weights["channels"], scale, self.optimizer.losses))
         return found
 

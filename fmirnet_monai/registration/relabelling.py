@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.losses import DiceLoss
@@ -20,11 +20,11 @@ from monai.transforms import (
     RandShiftIntensityd,
     generate_spatial_bounding_box,
 )
-from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from fmirnet_monai.engines import EpochSeed, ProgressBar
 from fmirnet_monai.spatial import Grid, resize
+from fmirnet_monai.spatial.image import on_grid, plain
 
 from .propagation import Propagation
 
@@ -88,8 +88,7 @@ def relabel(
     spacing = np.delete(Grid.of(image).spacing, axis)
     first, last = annotation.slices[0], annotation.slices[-1]
     images, labels, confidence = (
-        convert_to_tensor(t, track_meta=False)[0].movedim(axis, 0)
-        for t in (image, propagation.label, propagation.confidence)
+        plain(t)[0].movedim(axis, 0) for t in (image, propagation.label, propagation.confidence)
     )
     ids = torch.cat([labels.new_zeros(1), labels[labels != 0].unique()])
     longest = max(n * s for n, s in zip(images.shape[1:], spacing, strict=True))
@@ -126,12 +125,9 @@ def relabel(
 
     labels, confidence = labels.clone(), confidence.clone()
     labels[window], confidence[window] = found, certain.to(confidence)
-    affine = torch.from_numpy(Grid.of(image).affine.copy())
-    return Propagation(
-        MetaTensor(labels.movedim(0, axis)[None], affine=affine),
-        MetaTensor(confidence.movedim(0, axis)[None], affine=affine),
-        annotation,
-    )
+    grid = Grid.of(image)
+    label, certainty = (on_grid(part.movedim(0, axis)[None], grid, image) for part in (labels, confidence))
+    return Propagation(label, certainty, annotation)
 
 
 def _working_size(shape: torch.Size) -> list[int]:
@@ -192,7 +188,7 @@ def _prepare(
     batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     image, place, classes, weight = (
-        convert_to_tensor(batch[key], track_meta=False).to(device, non_blocking=non_blocking, **kwargs)
+        plain(batch[key]).to(device, non_blocking=non_blocking, **kwargs)
         for key in ("image", "place", "classes", "weight")
     )
     return torch.cat([image, place], 1), (classes, weight)

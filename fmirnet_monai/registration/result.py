@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
 from fmirnet_monai.spatial.grid import precise
+from fmirnet_monai.spatial.image import on_grid
 from fmirnet_monai.spatial.roundtrip import Inversion, invert
 from fmirnet_monai.utils import GUIDED
 
+from .intensity import Intensity, seen_intensities
 from .measure import field_metrics, image_metrics, label_metrics, point_metrics
-
-Intensity = Callable[[Tensor], Any]
 
 
 @dataclass(eq=False)
@@ -52,13 +51,13 @@ class Registration:
         settings: everything that was chosen, by the user or by default.
     """
 
-    moving: MetaTensor
-    fixed: MetaTensor
+    moving: Tensor
+    fixed: Tensor
     affine: Affine
     deformable: DisplacementField
     intensity: Intensity
-    moving_label: MetaTensor | None = None
-    fixed_label: MetaTensor | None = None
+    moving_label: Tensor | None = None
+    fixed_label: Tensor | None = None
     moving_mask: Tensor | None = None
     fixed_mask: Tensor | None = None
     moving_points: NDArray[np.float64] | None = None
@@ -97,14 +96,14 @@ class Registration:
         return self.inversion.field
 
     @cached_property
-    def _warped(self) -> tuple[MetaTensor, Tensor]:
+    def _warped(self) -> tuple[Tensor, Tensor]:
         with timed(self.timings, "warp"):
             values, inside = resample(self.moving, self.fixed_grid, self.map, fill=self.fill, antialias=self.antialias)
-            return on_grid(values, self.fixed_grid), inside
+            return on_grid(values, self.fixed_grid, self.moving), inside
 
     @property
-    def warped(self) -> MetaTensor:
-        """The moving image on the fixed image's grid, resampled once."""
+    def warped(self) -> Tensor:
+        """The moving image on the fixed image's grid, resampled once; a MetaTensor where that is one."""
         return self._warped[0]
 
     @property
@@ -118,13 +117,13 @@ class Registration:
         return resample(self.moving, self.fixed_grid, fill=self.fill, antialias=self.antialias)
 
     @cached_property
-    def warped_label(self) -> MetaTensor | None:
+    def warped_label(self) -> Tensor | None:
         """The moving label on the fixed image's grid, where given."""
         if self.moving_label is None:
             return None
         with timed(self.timings, "warp"):
             values, _ = resample(self.moving_label, self.fixed_grid, self.map, mode="nearest")
-            return on_grid(values, self.fixed_grid)
+            return on_grid(values, self.fixed_grid, self.moving_label)
 
     @cached_property
     def warped_points(self) -> NDArray[np.float64] | None:
@@ -204,32 +203,11 @@ class Registration:
         return seen_intensities(self.intensity, self.fixed, self._counted)
 
 
-def seen_intensities(intensity: Intensity, values: Tensor, region: Tensor) -> Tensor:
-    """An image ``(1, *spatial)`` in [0, 1], scaled by what stands in the region alone; 0 elsewhere."""
-    plain = values.as_subclass(Tensor)
-    if region.all():
-        return _plain(intensity(plain))
-    scaled = torch.zeros(plain.shape, device=plain.device)
-    if region.any():  # selected as a list, for indices by axis take six times the image's memory
-        scaled.masked_scatter_(region, _plain(intensity(plain.masked_select(region)[None])))
-    return scaled
-
-
-def _plain(values: Any) -> Tensor:
-    # a MetaTensor, which MONAI's intensity transforms return, takes three times as long for small operations
-    return torch.as_tensor(values).as_subclass(Tensor)
-
-
 def map_points(through: Map, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points ``(N, D)`` in RAS+ mm through a map."""
     like = precise(through.device)
     placed = torch.from_numpy(np.asarray(points, dtype=np.float64)).to(like)
     return through.to(like.device)(placed)[0].cpu().double().numpy()
-
-
-def on_grid(image: Tensor, grid: Grid) -> MetaTensor:
-    """An image with the geometry of a grid."""
-    return MetaTensor(image.as_subclass(Tensor), affine=torch.from_numpy(grid.affine.copy()))
 
 
 @contextmanager

@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, ensure_tuple_rep
+from torch import Tensor
 
-from fmirnet_monai.spatial import DisplacementField, resample
+from fmirnet_monai.spatial import DisplacementField, Grid, resample
 from fmirnet_monai.utils import warn
 
 from .base import positions
 from .guidance import Guidance, Hints
 from .registrar import Registrar
-from .result import on_grid
 
 
 class Registerd(MapTransform):
@@ -112,13 +113,13 @@ class Registerd(MapTransform):
             else:
                 values, _ = resample(result[key], grid, found, mode=mode, fill=fill, antialias=registrar.antialias)
             source = {k: v for k, v in getattr(result[key], "meta", {}).items() if k == ImageMetaKey.FILENAME_OR_OBJ}
-            result[name] = on_grid(values, grid)
+            result[name] = _on_grid(values, grid)
             result[name].meta.update(source)
         if self.inside_key is not None:
             inside = resample(moving, grid, found)[1]
-            result[self.inside_key] = on_grid(inside[None].to(torch.uint8), grid)
+            result[self.inside_key] = _on_grid(inside[None].to(torch.uint8), grid)
         if self.ddf_key is not None:
-            result[self.ddf_key] = on_grid(DisplacementField.of(found, grid)[0].ddf.to(fixed.device), grid)
+            result[self.ddf_key] = _on_grid(DisplacementField.of(found, grid)[0].ddf.to(fixed.device), grid)
         return result
 
     def _hints(self, data: Mapping[Hashable, Any]) -> Hints:
@@ -127,3 +128,7 @@ class Registerd(MapTransform):
         labels = [data[key] for key in self.label_keys or ()] or [None, None]
         points = [positions(data[key]) for key in self.point_keys or ()] or [None, None]
         return Hints((labels[0], labels[1]), (points[0], points[1]), (moving, fixed))
+
+
+def _on_grid(values: Tensor, grid: Grid) -> MetaTensor:
+    return MetaTensor(values, affine=torch.from_numpy(grid.affine.copy()))

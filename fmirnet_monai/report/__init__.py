@@ -1,19 +1,5 @@
 """What a registration or a run shows: page, figures, tables, and the handlers that write them."""
 
-from .figures import draw_comparison, draw_pairs, draw_segmentations
-from .handlers import RegistrationReport, SegmentationReport
-from .page import write_report
-from .table import before_and_after, markdown_table, summarise, write_tables
+import lazy_loader
 
-__all__ = [
-    "RegistrationReport",
-    "SegmentationReport",
-    "before_and_after",
-    "draw_comparison",
-    "draw_pairs",
-    "draw_segmentations",
-    "markdown_table",
-    "summarise",
-    "write_report",
-    "write_tables",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

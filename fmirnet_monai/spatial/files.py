@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import itk
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from fmirnet_monai.utils import known_suffix, reason, replacing
 
 from .displacement import DisplacementField
-from .geometry import NIFTI, flip, grid_of_itk, nifti_affine, nifti_place, set_geometry
+from .geometry import NIFTI, flip, geometry, grid_of_itk, nifti, read_nifti, set_geometry
 from .grid import Grid
 
 WRITTEN_FIELDS = (".nii.gz", ".nii", ".mha", ".nrrd")
@@ -50,6 +49,8 @@ def to_itk(field: DisplacementField) -> Any:
     Raises:
         ValueError: when the grid's axes are not at right angles, which an ITK image can't express.
     """
+    import itk
+
     image = itk.image_view_from_array(to_lps(field), is_vector=True)
     set_geometry(image, field.grid)
     return image
@@ -57,6 +58,8 @@ def to_itk(field: DisplacementField) -> Any:
 
 def from_itk(image: Any) -> DisplacementField:
     """A field from an ITK image of vectors in mm."""
+    import itk
+
     dims, stored = image.GetImageDimension(), itk.array_view_from_image(image)
     if stored.shape[-1] != dims or stored.ndim != dims + 1:
         raise ValueError(f"it is no image of {dims}-vectors, its shape is {stored.shape}")
@@ -74,29 +77,30 @@ def write_displacement(field: DisplacementField, path: str | Path) -> Path:
         ValueError: for another suffix.
         OSError: when it can't be written.
     """
-    suffix = known_suffix(path, WRITTEN_FIELDS)
-    turned = suffix in NIFTI and field.grid.dims == 3 and field.grid.shape[2] == 1
-    image = to_itk(_turned(field, (2, 0, 1)) if turned else field)
+    write = _write_nifti if known_suffix(path, WRITTEN_FIELDS) in NIFTI else _write_itk
+    geometry(field.grid)  # which refuses what ITK can't express
     with replacing(path) as partial:
         try:
-            itk.imwrite(image, str(partial), compression=True)
-            if turned:
-                whole: Any = nib.load(partial)
-                whole.header["intent_name"] = TURNED
-                nib.save(nib.Nifti1Image(np.array(whole.dataobj), None, whole.header), partial)
-            _check_whole(partial)  # ITK leaves half a file on a full disk without a word
+            write(field, partial)
         except (RuntimeError, ValueError, EOFError) as error:
             raise OSError(f"{path}: can't be written; check the folder's rights and space.") from error
     return Path(path)
 
 
-def _check_whole(path: Path) -> None:
-    """Raise where a file ends early."""
-    if path.name.lower().endswith(NIFTI):
-        whole: Any = nib.load(path)
-        np.asanyarray(whole.dataobj)
-    else:
-        itk.imread(str(path))
+def _write_itk(field: DisplacementField, path: Path) -> None:
+    import itk
+
+    itk.imwrite(to_itk(field), str(path), compression=True)
+    itk.imread(str(path))  # it leaves half a file on a full disk without a word
+
+
+def _write_nifti(field: DisplacementField, path: Path) -> None:
+    turned = field.grid.dims == 3 and field.grid.shape[2] == 1
+    grid = (field := _turned(field, (2, 0, 1)) if turned else field).grid
+    vectors = np.moveaxis(to_lps(field), range(grid.dims), range(grid.dims - 1, -1, -1))
+    image = nifti(vectors.reshape(*grid.shape, *[1] * (4 - grid.dims), grid.dims), grid)
+    image.header.set_intent("vector", name=TURNED.decode() if turned else "")
+    nib.save(image, path)
 
 
 def _turned(field: DisplacementField, order: tuple[int, int, int]) -> DisplacementField:
@@ -142,6 +146,8 @@ def read_displacement(path: str | Path) -> DisplacementField:
 def _read(path: Path) -> DisplacementField:
     if path.name.lower().endswith(NIFTI):
         return _read_nifti(path)
+    import itk
+
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
         raise ValueError("ITK knows no such format")
@@ -156,8 +162,8 @@ def _read(path: Path) -> DisplacementField:
 
 
 def _read_nifti(path: Path) -> DisplacementField:
-    image: Any = nib.load(path)
-    header = image.header
+    image, place = read_nifti(path)
+    header: Any = image.header
     intent = int(header["intent_code"])
     if intent not in VECTORS or len(image.shape) != 5 or image.shape[3] != 1 or image.shape[4] not in (2, 3):
         raise ValueError(
@@ -165,8 +171,7 @@ def _read_nifti(path: Path) -> DisplacementField:
             + ("; it is one of FSL, whose vectors mean something else" if 2006 <= intent <= 2016 else "")
         )
     vectors = np.asanyarray(image.dataobj)[:, :, :, 0, :]
-    nifti_place(path)  # which says so where other tools place it elsewhere
-    grid = Grid(image.shape[:3], nifti_affine(header))
+    grid = Grid(image.shape[:3], place)
     if vectors.shape[-1] == 2:
         if vectors.shape[2] != 1:
             raise ValueError(f"it has 2-vectors in a volume of shape {image.shape[:3]}")

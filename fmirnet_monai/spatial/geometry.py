@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import itk
 import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +55,8 @@ def from_geometry(shape: Sequence[int], origin: ArrayLike, spacing: ArrayLike, d
 
 def set_geometry(image: Any, grid: Grid) -> None:
     """Give an ITK image the spacing, origin and direction of ``grid``; errors as in :py:func:`geometry`."""
+    import itk
+
     origin, spacing, direction = geometry(grid)
     image.SetSpacing([float(s) for s in spacing])
     image.SetOrigin([float(v) for v in origin])
@@ -64,8 +65,29 @@ def set_geometry(image: Any, grid: Grid) -> None:
 
 def grid_of_itk(image: Any) -> Grid:
     """Grid of an ITK image."""
+    import itk
+
     direction = itk.array_from_matrix(image.GetDirection())
     return from_geometry(tuple(itk.size(image)), tuple(image.GetOrigin()), tuple(image.GetSpacing()), direction)
+
+
+def nifti(values: NDArray, grid: Grid) -> nib.Nifti1Image:
+    """A NIfTI image of ``values (*grid.shape, ...)``, which states where its grid lies as qform and as sform."""
+    affine = np.eye(4)
+    kept = [*range(grid.dims), 3]
+    affine[np.ix_(kept, kept)] = grid.affine
+    image = nib.Nifti1Image(values, None)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    return image
+
+
+def read_nifti(path: str | Path) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
+    """A NIfTI file and where ITK places it, ``(4, 4)`` from voxel to RAS+ mm, see :py:func:`nifti_place`."""
+    image: Any = nib.load(path)
+    place = nifti_place(path)
+    return image, image.affine if place is None else place
 
 
 def nifti_affine(header: Any) -> NDArray[np.float64]:
@@ -75,6 +97,8 @@ def nifti_affine(header: Any) -> NDArray[np.float64]:
     Raises:
         RuntimeError: when ITK can't express either, as a sheared sform without a qform.
     """
+    import itk
+
     alike = nib.Nifti1Header()
     alike.set_data_shape((1, 1, 1))
     alike.set_data_dtype(np.uint8)
@@ -158,6 +182,8 @@ def _first_time(path: Path) -> bool:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Without ITK's own warnings, which name a temporary file."""
+    import itk
+
     with LOCK:
         before = itk.Object.GetGlobalWarningDisplay()
         itk.Object.SetGlobalWarningDisplay(False)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .field import sample_at
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 BATCH = 2**18  # points that are solved for at a time
 NODES = 2**18  # of the field, from which a point that got stuck starts again
@@ -105,6 +108,8 @@ class FieldInverse:
     @cached_property
     def _images(self) -> tuple[cKDTree, Tensor]:
         """Where evenly spread voxels are mapped to, and these voxels."""
+        from scipy.spatial import cKDTree
+
         size = self.ddf.shape[1:]
         stride = max(1, math.ceil((math.prod(size) / NODES) ** (1 / len(size))))
         axes = [torch.arange(0, n, stride, device=self.ddf.device) for n in size]

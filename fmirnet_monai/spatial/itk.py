@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import itk
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -61,6 +60,8 @@ class ItkTransform(Map):
         return torch.from_numpy(moved.copy()).to(points).reshape(points.shape), inside
 
     def at(self, grid: Grid, slab: slice = slice(None), like: Tensor | None = None) -> Mapped:
+        import itk
+
         begin, end, _ = slab.indices(grid.shape[0])
         affine = grid.affine.copy()
         affine[:-1, -1] = grid.to_world(np.array([begin, *[0] * (grid.dims - 1)]))
@@ -91,6 +92,8 @@ class ItkTransform(Map):
 def from_itk_transform(transform: Any) -> Map:
     """A transform of ITK as a map: an affine one stays affine, a composite becomes a chain."""
     if hasattr(transform, "GetNumberOfTransforms"):
+        import itk
+
         inner = [transform.GetNthTransform(i) for i in range(transform.GetNumberOfTransforms())]
         return chain(from_itk_transform(itk.down_cast(part)) for part in inner[::-1])  # the last one is applied first
     if transform.IsLinear():
@@ -125,6 +128,8 @@ def read_transform(path: str | Path) -> Map:
     try:
         found = read_hdf5(path) if Path(path).suffix.lower() in HDF5 else None
         if found is None:
+            import itk
+
             found = chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
     except (RuntimeError, ValueError, OSError, KeyError) as error:
         raise ValueError(f"{path}: not a transform, or damaged: {reason(error)}") from error
@@ -173,6 +178,8 @@ def _write(found: Map, path: Path, grid: Grid | None) -> None:
     if path.suffix.lower() in HDF5 and len(plain) == len(held):
         write_hdf5(plain, path)
     else:
+        import itk
+
         itk.transformwrite([_to_itk_transform(held)], str(path))
 
 
@@ -198,6 +205,8 @@ def _to_itk_transform(parts: Sequence[Affine | DisplacementField | ItkTransform]
         return parts[0].transform
     if len(parts) == 1 and isinstance(parts[0], Affine):
         return _to_itk_affine(parts[0])
+    import itk
+
     composite = itk.CompositeTransform[itk.D, parts[0].dims].New()
     for part in parts[::-1]:  # the last one added is the first one applied
         if isinstance(part, ItkTransform):
@@ -214,6 +223,8 @@ def _to_itk_transform(parts: Sequence[Affine | DisplacementField | ItkTransform]
 
 
 def _to_itk_affine(found: Affine) -> Any:
+    import itk
+
     turn = flip(found.dims)
     result = itk.AffineTransform[itk.D, found.dims].New()
     result.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(turn @ found.matrix[:-1, :-1] @ turn)))

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .field import identity_grid
 
+SMALLEST = 1e-9  # a determinant below it counts as this where its logarithm is taken
+
 
 def _determinant(columns: list[Tensor]) -> Tensor:
     """Determinant of the D x D matrices whose columns are the given ``(B, D, *spatial)`` vectors, D = 2 or 3."""

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from .field import sample_at
@@ -110,6 +109,8 @@ def extend(image: Tensor, known: Tensor) -> Tensor:
     """
     if known.all() or not known.any():
         return image
+    from scipy.ndimage import distance_transform_edt  # most images are known everywhere
+
     indices = distance_transform_edt(~known.cpu().numpy(), return_distances=False, return_indices=True)
     places = tuple(torch.from_numpy(axis).long().to(image.device) for axis in indices)
     return torch.stack([channel[places] for channel in image])

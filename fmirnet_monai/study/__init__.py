@@ -1,17 +1,5 @@
 """From methods and pairs to measured cases and the tables of a study."""
 
-from .comparison import Cases, compare
-from .methods import Context, MethodSpec, parse_methods
-from .study import run_study
-from .tuning import trials_table, tune
+import lazy_loader
 
-__all__ = [
-    "Cases",
-    "Context",
-    "MethodSpec",
-    "compare",
-    "parse_methods",
-    "run_study",
-    "trials_table",
-    "tune",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from monai.data import MetaTensor
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,11 +23,12 @@ from fmirnet_monai import __version__
 from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
 from fmirnet_monai.memory import peak_memory
 from fmirnet_monai.registration import PairRegistrar, Registration
+from fmirnet_monai.registration.intensity import seen_intensities
 from fmirnet_monai.registration.measure import image_metrics
-from fmirnet_monai.registration.result import seen_intensities
 from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
+from fmirnet_monai.spatial.image import Image, on_grid, plain
 from fmirnet_monai.utils import package_version, replacing, write_text
 
 from .methods import Context, MethodSpec
@@ -82,13 +82,11 @@ def resample_pair(pair: LoadedPair, size: int) -> LoadedPair:
     for side in ("moving", "fixed"):
         image = getattr(pair, side)
         grid = Grid.of(image).with_longest_side(size)
-        affine = torch.from_numpy(grid.affine)
-        values = resize(image.as_subclass(Tensor)[None], grid.shape)[0]
-        parts[side] = MetaTensor(values, affine=affine, meta={"filename_or_obj": image.meta.get("filename_or_obj")})
+        parts[side] = Image(resize(plain(image)[None], grid.shape)[0], grid.affine, image.meta)
         parts[f"{side}_channels"] = getattr(pair, f"{side}_channels")
         for key in (f"{side}_label", f"{side}_mask"):
             if (label := getattr(pair, key)) is not None:
-                parts[key] = MetaTensor(resample(label, grid, mode="nearest")[0], affine=affine)
+                parts[key] = on_grid(resample(label, grid, mode="nearest")[0], grid)
     return LoadedPair(**parts)
 
 

@@ -23,7 +23,7 @@ from fmirnet_monai.baselines import (
 )
 from fmirnet_monai.bundle import find_bundle, published_weights, read_inference_config, variant_file
 from fmirnet_monai.registration import PairRegistrar, Registrar
-from fmirnet_monai.registration.base import Intensity, percentiles
+from fmirnet_monai.registration.intensity import Intensity, Percentiles
 from fmirnet_monai.registration.registrar import default_optimizer
 
 from .training import TrainingJob
@@ -74,7 +74,7 @@ class Context:
     def scale(self) -> Intensity:
         """The map of intensities to [0, 1] that all methods get and all images are measured in."""
         if self.intensity == "percentiles":
-            return percentiles()
+            return Percentiles()
         config = read_inference_config(find_bundle(self.bundle), overrides=self.overrides)
         return config.get_parsed_content("intensity")
 

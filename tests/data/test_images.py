@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from fmirnet_monai.data import (
     Points,
     check_label_inside,
     check_points_inside,
-    images,
     read_chaos_case,
     read_image,
     read_label,
@@ -436,13 +436,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, suffix: str, capfd: pyt
 
 
 def test_an_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(image: object, path: str, compression: bool) -> None:
+    def stop(image: object, path: Path | str, compression: bool = False) -> None:
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images.itk, "imwrite", stop)
-    with pytest.raises(KeyboardInterrupt):
-        write_image(torch.rand(1, 5, 5), tmp_path / "image.mha")
+    monkeypatch.setattr(itk, "imwrite", stop)
+    monkeypatch.setattr(nib, "save", stop)
+    for name in ("image.mha", "image.nii.gz"):
+        with pytest.raises(KeyboardInterrupt):
+            write_image(torch.rand(1, 5, 5), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 

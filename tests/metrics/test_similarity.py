@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fmirnet_monai.losses import SSIMLoss
 from fmirnet_monai.metrics import NCCMetric, NMIMetric, SSIMMetric
-from fmirnet_monai.metrics.similarity import MaskedMetric
+from fmirnet_monai.metrics.image import MaskedMetric
 
 SIZES = [(24, 31), (14, 17, 13)]
 METRICS = pytest.mark.parametrize("metric", [SSIMMetric(), NCCMetric(), NMIMetric()], ids=lambda m: type(m).__name__)

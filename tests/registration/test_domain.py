@@ -15,7 +15,8 @@ from fmirnet_monai.baselines import DemonsRegistrar, ElastixRegistrar, SynRegist
 from fmirnet_monai.data import phantom_volume
 from fmirnet_monai.losses import MSELoss
 from fmirnet_monai.registration import DenseOptimizer, Registerd, Registrar, Registration
-from fmirnet_monai.registration.base import PairRegistrar, percentiles
+from fmirnet_monai.registration.base import PairRegistrar
+from fmirnet_monai.registration.intensity import Percentiles
 from fmirnet_monai.registration.optimise import Level
 from fmirnet_monai.registration.registrar import default_optimizer
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize, smooth, warp
@@ -277,7 +278,7 @@ def registered(**options: object) -> Registration:
     """A pair of which the moving image shows 45 of 60 columns."""
     wide = texture(60, 50)
     affine = torch.diag(torch.tensor([2.0, 1.5, 1.0])).double()
-    quick = Registrar(optimizer=DenseOptimizer(nn.MSELoss(), (5,)), spatial_dims=2, intensity=percentiles(), **options)
+    quick = Registrar(optimizer=DenseOptimizer(nn.MSELoss(), (5,)), spatial_dims=2, intensity=Percentiles(), **options)
     return quick.register(part(wide, affine, 0, 0, 45), MetaTensor(wide + noise(wide.shape, 1, 0.02), affine=affine))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fmirnet_monai.data import read_image
 from fmirnet_monai.losses import MINDSSCLoss, RegistrationLoss
 from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registrar
-from fmirnet_monai.registration.base import percentiles
+from fmirnet_monai.registration.intensity import Percentiles
 from fmirnet_monai.registration.optimise import FieldOptimizer
 from fmirnet_monai.registration.registrar import default_optimizer
 from fmirnet_monai.spatial import warp
@@ -42,7 +42,7 @@ def image(request: pytest.FixtureRequest, real_data: Path) -> Tensor:
     """The middle slice of a real volume, scaled to [0, 1]."""
     files = sorted(path for path in (real_data / request.param).rglob("*.nii.gz") if "label" not in path.name)
     volume = read_image(next(path for path in files if "_gt" not in path.name))
-    middle = percentiles()(volume[..., volume.shape[-1] // 2]).as_tensor().float()[None]
+    middle = Percentiles()(volume[..., volume.shape[-1] // 2]).float()[None]
     return nn.functional.interpolate(middle, (128, 128), mode="bilinear", align_corners=False).clamp(0, 1)
 
 

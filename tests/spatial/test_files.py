@@ -12,7 +12,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from fmirnet_monai.spatial import DisplacementField, Grid
-from fmirnet_monai.spatial.files import nifti_affine, read_displacement, write_displacement
+from fmirnet_monai.spatial.files import read_displacement, write_displacement
+from fmirnet_monai.spatial.geometry import nifti_affine
 
 from .conftest import random_field, random_grid, sitk_points, to_sitk, transform_of
 

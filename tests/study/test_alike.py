@@ -15,9 +15,8 @@ from torch import Tensor
 
 from fmirnet_monai.baselines import IdentityRegistrar
 from fmirnet_monai.data import read_image, write_image
-from fmirnet_monai.registration.base import percentiles
+from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import image_metrics
-from fmirnet_monai.registration.result import seen_intensities
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, smooth
 from fmirnet_monai.study import Cases, Context, MethodSpec, compare, methods
 
@@ -82,9 +81,9 @@ def test_all_methods_of_a_case_are_measured_in_one_region(cases: Cases, tmp_path
                 (mask[0] > 0).sum() if case == "0001" else common.numel()
             )  # of the fixed image's mask, where it has one
             assert row["inside"] == pytest.approx(100 * float(common.sum() / counted), abs=1e-3)
-            image = seen_intensities(percentiles(), values, inside)
+            image = seen_intensities(Percentiles(), values, inside)
             counted = mask[0] > 0 if case == "0001" else torch.ones(grid.shape, dtype=torch.bool)
-            expected = image_metrics(image, seen_intensities(percentiles(), fixed, counted), common)
+            expected = image_metrics(image, seen_intensities(Percentiles(), fixed, counted), common)
             for figure in ("ssim", "ncc", "nmi"):
                 assert row[figure] == pytest.approx(expected[figure], abs=2e-3)
     assert table.loc[("identity", "0000"), "ncc"] > 0.9 > table.loc[("shift", "0000"), "ncc"]

@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 
 from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
 from fmirnet_monai.data import LoadedPair, load_pairs
-from fmirnet_monai.registration.base import percentiles
+from fmirnet_monai.registration.intensity import Percentiles
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.study import Cases, Context, MethodSpec, compare, comparison, parse_methods
 from fmirnet_monai.study.comparison import resample_pair
@@ -164,7 +164,7 @@ def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, mo
 @pytest.fixture(scope="module")
 def hearts(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Datalist of real heart slices, end-diastole to end-systole."""
-    from fmirnet_monai.cli import main  # noqa: PLC0415
+    from fmirnet_monai.cli import main
 
     base, data = real_data / "acdc", tmp_path_factory.mktemp("hearts")
     main(["prepare", "pairs", "--source_dir", str(base), "--moving", "patient00*_ED.nii.gz", "--fixed",
@@ -193,7 +193,7 @@ def test_every_network_registers_a_real_pair_once_it_has_learnt_it(hearts: Path,
     """Each network of the bundle's variants, trained on one pair for some steps, is compared on that pair."""
     cases = Cases(str(hearts), "test", spatial_size=64, count=1)
     loaded = cases.read(cases.load()[0])
-    pair = percentiles()(torch.cat([loaded.moving, loaded.fixed]).as_tensor())[None]
+    pair = Percentiles()(torch.cat([loaded.moving, loaded.fixed]))[None]
     variants = {file.stem for file in (BUNDLE / "configs" / "variants").glob("*.json")}
     names = sorted(variants - {"flownet"})  # which learns from known fields, not from the pair
     for name in names:

@@ -1,0 +1,87 @@
+from .batches import DeviceBatches, pair_sampler, sides
+from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
+from .datalist import (
+    PATH_KEYS,
+    check_sections,
+    common_folder,
+    has_labels,
+    load_pairs,
+    load_slices,
+    load_volumes,
+    merge_datalists,
+    saving_root,
+)
+from .download import download_chaos
+from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
+from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
+from .folder import find_folder_cases, read_case_table, read_folder_case
+from .images import WRITTEN_IMAGES, check_label_inside, read_image, read_label, write_image
+from .named import match_pairs, read_pair_table, write_named_pairs
+from .pair import LoadedPair, read_pair
+from .pairing import Pairing, require_sections, slice_groups, split_pairs
+from .phantom import phantom_volume, write_chaos_layout, write_phantom
+from .points import Points, check_points_inside, read_points, write_points
+from .prepare import read_each, write_pairs
+from .sample import ensure_sample
+from .sliver import find_sliver_cases, write_sliver_layout
+from .subjects import read_sections
+from .volume import Volume, check_finite
+
+__all__ = [
+    "PATH_KEYS",
+    "WRITTEN_IMAGES",
+    "DeviceBatches",
+    "LoadedPair",
+    "Pairing",
+    "Points",
+    "Volume",
+    "chaos_subject",
+    "check_finite",
+    "check_label_inside",
+    "check_points_inside",
+    "check_sections",
+    "common_folder",
+    "download_chaos",
+    "ensure_sample",
+    "find_camus_cases",
+    "find_chaos_cases",
+    "find_echonet_cases",
+    "find_folder_cases",
+    "find_sliver_cases",
+    "has_labels",
+    "load_pairs",
+    "load_slices",
+    "load_volumes",
+    "match_pairs",
+    "merge_datalists",
+    "pair_sampler",
+    "phantom_clip",
+    "phantom_volume",
+    "read_case_table",
+    "read_chaos_case",
+    "read_clip",
+    "read_each",
+    "read_echo_case",
+    "read_folder_case",
+    "read_image",
+    "read_label",
+    "read_pair",
+    "read_pair_table",
+    "read_points",
+    "read_sections",
+    "require_sections",
+    "saving_root",
+    "sides",
+    "slice_groups",
+    "split_pairs",
+    "write_chaos_layout",
+    "write_clip",
+    "write_echo_pairs",
+    "write_echo_phantom",
+    "write_image",
+    "write_named_pairs",
+    "write_pairs",
+    "write_phantom",
+    "write_points",
+    "write_sliver_layout",
+]

@@ -1,0 +1,32 @@
+from .affine_optimizer import AffineOptimizer
+from .base import PairRegistrar
+from .guidance import Guidance, load_extractor
+from .method import Method, register
+from .optimise import DenseOptimizer
+from .propagation import Annotation, Blend, Propagation, propagate
+from .registrar import OPTIMIZERS, STARTS, Registrar
+from .relabelling import relabel
+from .result import Registration
+from .search import DiscreteSearch
+from .transform import Registerd
+
+__all__ = [
+    "OPTIMIZERS",
+    "STARTS",
+    "AffineOptimizer",
+    "Annotation",
+    "Blend",
+    "DenseOptimizer",
+    "DiscreteSearch",
+    "Guidance",
+    "Method",
+    "PairRegistrar",
+    "Propagation",
+    "Registerd",
+    "Registrar",
+    "Registration",
+    "load_extractor",
+    "propagate",
+    "register",
+    "relabel",
+]
