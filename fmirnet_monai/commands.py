@@ -809,8 +809,9 @@ def table(
         source_dir: folder of the raw data sets.
         work_dir: folder for prepared data, training runs, cases and figures.
         results_dir: folder that also gets the table as .md, .csv and .json; no images.
-        keep: methods, such as voxelmorph,vtn, whose rows in results_dir stay where their settings are the same: what
-            took hours to train need not be run again to add a row.
+        keep: methods, such as voxelmorph,vtn, or of a table of segmentation models, such as fcn_all,unet_all, whose
+            rows in results_dir stay where their settings are the same: what took hours to train need not be run again
+            to add a row.
     """
     print(fm.study.run_study(study, source_dir, work_dir, results_dir, keep))
 

@@ -69,6 +69,7 @@ def compare_segmentation(
     title: str = "",
     section: str = "test",
     labels: Mapping[str, str] | None = None,
+    kept: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Train and evaluate what has not been yet, and write ``comparison.md``, ``.csv``, ``.json`` and ``.png``.
 
@@ -81,6 +82,7 @@ def compare_segmentation(
         title: of the table.
         section: of the volumes that are segmented.
         labels: number to name of the labels whose Dice gets a column of its own.
+        kept: rows that need not be run, see :py:func:`kept_runs`; they are left out of the figure.
 
     Returns:
         the Markdown table: mean (standard deviation) over volumes.
@@ -88,12 +90,15 @@ def compare_segmentation(
     Raises:
         RuntimeError: when a run fails.
     """
-    jobs = {spec.label: spec.jobs(work_dir, models_dir, training) for spec in methods}
+    kept = kept or {}
+    jobs = {spec.label: spec.jobs(work_dir, models_dir, training) for spec in methods if spec.label not in kept}
     every_job = list({job.output_dir: job for own in jobs.values() for job in own}.values())
     train_networks(every_job)
     folders = evaluate_networks(every_job, section)
     runs = {
-        spec.label: pd.concat(
+        spec.label: kept[spec.label]
+        if spec.label in kept
+        else pd.concat(
             {seed: _cases(folders[job.output_dir]) for seed, job in zip(spec.seeds, jobs[spec.label], strict=True)},
             names=["seed"],
         )
@@ -129,7 +134,7 @@ def compare_segmentation(
         "title": title,
         "rows": {
             spec.label: {
-                **asdict(spec),
+                **_settings(spec, training),
                 "metrics": json.loads(summarise(rows[spec.label]).to_json()),
                 "dice_of_runs": _run_means(runs[spec.label]),
             }
@@ -146,8 +151,49 @@ def compare_segmentation(
             files["found"] = str(folders[job.output_dir] / f"{volume['subject']}.nii.gz")
             arrays = {key: LoadImage(image_only=True)(file).numpy() for key, file in files.items()}
             pictures.append({"title": f"{label}, {volume['subject']}", **arrays})
-    draw_segmentations(pictures, output_dir / "comparison.png")
+    if pictures:
+        draw_segmentations(pictures, output_dir / "comparison.png")
     return text
+
+
+def kept_runs(
+    results: Path,
+    models: Sequence[str],
+    methods: Sequence[SegmentationMethod],
+    training: Mapping[str, Any],
+    subjects: Sequence[str],
+) -> dict[str, pd.DataFrame]:
+    """What an earlier table of the same volumes measured of rows with the same settings, by row.
+
+    Args:
+        results: JSON file of that table, its CSV beside it.
+        models: of the rows to keep.
+        methods: rows of the table.
+        training: config overrides that all rows share.
+        subjects: of the volumes.
+
+    Raises:
+        FileNotFoundError: when there are no such results.
+        ValueError: for a model that no row has, or when the results are of other volumes.
+    """
+    if unknown := [name for name in models if name not in {spec.model for spec in methods}]:
+        raise ValueError(f"keep: {unknown[0]} is none of the models {', '.join(spec.model for spec in methods)}.")
+    if not results.is_file():
+        raise FileNotFoundError(f"keep: no such results: {results}; leave out --keep to run every row.")
+    rows = json.loads(results.read_text())["rows"]
+    table = pd.read_csv(results.with_suffix(".csv"), dtype={"case": str}).set_index(["method", "seed", "case"])
+    found = {}
+    for spec in methods:
+        settings = json.loads(json.dumps(_settings(spec, training)))
+        if spec.model in models and spec.label in rows and settings.items() <= rows[spec.label].items():
+            own = found[spec.label] = table.loc[[spec.label]].droplevel("method").dropna(axis=1, how="all")
+            if set(own.index.get_level_values("case")) != set(subjects):
+                raise ValueError(f"keep: {results} is of other volumes; leave out --keep.")
+    return found
+
+
+def _settings(spec: SegmentationMethod, training: Mapping[str, Any]) -> dict[str, Any]:
+    return {**asdict(spec), "training": dict(training)}
 
 
 def _cases(folder: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from fmirnet_monai.utils import write_text
 from .comparison import Cases, compare, kept_rows
 from .methods import Context, MethodSpec, read_tuned
 from .propagation import PropagationMethod, compare_propagation
-from .segmentation import SegmentationMethod, compare_segmentation
+from .segmentation import SegmentationMethod, compare_segmentation, kept_runs
 from .training import train_networks
 from .tuning import trials_table, tune
 
@@ -71,12 +71,13 @@ class Study(ABC):
             raise ValueError(f"study: {path} is no study: {error}.") from error
 
     @abstractmethod
-    def make(self, work: Path, results: Path | None) -> str:
+    def make(self, work: Path, results: Path | None, keep: Sequence[str] = ()) -> str:
         """Do what is left to do and write ``comparison.md``, ``.csv`` and ``.json`` into :py:meth:`folder`.
 
         Args:
             work: folder of all studies.
             results: folder that gets what else is worth keeping.
+            keep: see :py:func:`run_study`.
 
         Returns:
             the Markdown table.
@@ -163,8 +164,8 @@ class PropagationStudy(Study):
     volumes: Sequence[Mapping[str, Any]] = ()
     every: Sequence[int] = (5, 10, 15)
 
-    def make(self, work: Path, results: Path | None) -> str:
-        """Compare, see :py:meth:`Study.make`."""
+    def make(self, work: Path, results: Path | None, keep: Sequence[str] = ()) -> str:
+        """Compare, see :py:meth:`Study.make`; nothing is kept."""
         chosen = []
         for group in self.volumes:
             volumes = load_volumes(work / group["datalist"], group["section"])
@@ -189,10 +190,14 @@ class SegmentationStudy(Study):
     section: str = "test"
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def make(self, work: Path, results: Path | None) -> str:
-        """Train and segment, see :py:meth:`Study.make`."""
+    def make(self, work: Path, results: Path | None, keep: Sequence[str] = ()) -> str:
+        """Train and segment, see :py:meth:`Study.make` and, for ``keep``, :py:func:`run_study`."""
         methods = [SegmentationMethod(**row) for row in self.methods]
-        options = (self.folder(work), self.training, self.title, self.section, self.labels)
+        kept = {}
+        if results and keep:
+            subjects = [item["subject"] for item in load_volumes(work / methods[0].datalist, self.section)]
+            kept = kept_runs(results / f"{self.file.stem}.json", keep, methods, self.training, subjects)
+        options = (self.folder(work), self.training, self.title, self.section, self.labels, kept)
         return compare_segmentation(methods, work, work / self.models, *options)
 
 
@@ -217,7 +222,8 @@ def run_study(
         source_dir: folder of the raw data sets.
         work_dir: folder for data, runs, cases and figures.
         results_dir: folder that gets the table as Markdown, CSV and JSON, and the trials of the tuning; no images.
-        keep: methods of a registration study whose rows in ``results_dir`` stay, where their settings are the same.
+        keep: methods of a registration study, or models of a segmentation study, whose rows in ``results_dir`` stay
+            where their settings are the same.
 
     Returns:
         the Markdown table.
@@ -229,10 +235,10 @@ def run_study(
     study, work, results = Study.read(path), Path(work_dir), Path(results_dir) if results_dir else None
     if not Path(source_dir).is_dir():
         raise FileNotFoundError(f"source_dir: no such folder: {source_dir}; give the folder of the raw data sets.")
-    if keep and (results is None or not isinstance(study, RegistrationStudy)):
-        raise ValueError("keep: takes rows of registration studies from --results_dir; give that, or leave it out.")
+    if keep and (results is None or isinstance(study, PropagationStudy)):
+        raise ValueError("keep: takes rows from --results_dir, not of propagation; give that, or leave it out.")
     _prepare(study, Path(source_dir), work)
-    text = study.make(work, results, keep) if isinstance(study, RegistrationStudy) else study.make(work, results)
+    text = study.make(work, results, keep)
     if results:
         for suffix in (".md", ".csv", ".json"):
             results.mkdir(parents=True, exist_ok=True)

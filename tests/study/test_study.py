@@ -60,7 +60,7 @@ def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeyp
     assert cases.groupby("method").size().to_dict() == {"ours": 4, "identity": 4, "affine": 4}
     with pytest.raises(ValueError, match="keep: vtn is none of the methods affine, fmirnet, identity"):
         run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", tmp_path / "results", ["vtn"])
-    with pytest.raises(ValueError, match="keep: takes rows of registration studies from --results_dir"):
+    with pytest.raises(ValueError, match="keep: takes rows from --results_dir"):
         run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", keep=["fmirnet"])
     with pytest.raises(FileNotFoundError, match="keep: no such results"):
         run_study(tmp_path / "study.json", raw_phantom, tmp_path / "other", tmp_path / "none", ["fmirnet"])
