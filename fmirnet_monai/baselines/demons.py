@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fmirnet_monai.losses import LocalNCCLoss
 from fmirnet_monai.registration import DenseOptimizer
-from fmirnet_monai.spatial import Grid, compose, integrate, smooth
+from fmirnet_monai.registration.level import Level
+from fmirnet_monai.spatial import Grid, integrate, smooth
 from fmirnet_monai.spatial.files import from_itk
 
 from .base import ClassicalRegistrar, Masks, require, require_iterations, shrink_factors
@@ -99,10 +100,10 @@ class LogDomainOptimizer(DenseOptimizer):
 
     squarings = 5
 
-    def moved(self, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+    def moved(self, level: Level, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
         """See :py:meth:`DenseOptimizer.moved`; ``added`` is the velocity."""
         velocity = smooth(added + update, self.field_sigma)
-        return compose(start, integrate(velocity, self.squarings)), velocity
+        return level.compose(start, integrate(velocity, self.squarings)), velocity
 
 
 @dataclass(kw_only=True)

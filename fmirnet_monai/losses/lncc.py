@@ -65,8 +65,10 @@ def local_ncc_map(
         x, y = (only_valid(image - _mean(only_valid(image, weights), weights), weights) for image in (x, y))
         weighted_x, weighted_y = weights * x, weights * y
     count = _box_sums(weights, kernel_size).clamp(min=SMALLEST)
-    moments = torch.cat([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y], dim=1)
-    sum_x, sum_y, sum_xx, sum_yy, sum_xy = _box_sums(moments, kernel_size).chunk(5, dim=1)
+    # each image's moments by themselves: those of the one that needs no gradient then take none
+    of_x = torch.cat([weighted_x, weighted_x * x, weighted_x * y], dim=1)
+    sum_x, sum_xx, sum_xy = _box_sums(of_x, kernel_size).chunk(3, dim=1)
+    sum_y, sum_yy = _box_sums(torch.cat([weighted_y, weighted_y * y], dim=1), kernel_size).chunk(2, dim=1)
     mean_x, mean_y = sum_x / count, sum_y / count
     covariance = sum_xy - mean_x * sum_y
     variance_x = _variance(sum_xx, mean_x * sum_x, smooth_dr)
@@ -112,7 +114,12 @@ class LocalNCCLoss(nn.Module):
         """What the module's own line doesn't show."""
         return f"kernel_size={self.kernel_size}, smooth_nr={self.smooth_nr}, smooth_dr={self.smooth_dr}"
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Two images ``(B, C, *spatial)`` and weights ``(B, 1, *spatial)`` in [0, 1] or bool to a scalar in [-1, 0]."""
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
+        """Two images ``(B, C, *spatial)`` and weights ``(B, 1, *spatial)`` in [0, 1] or bool to a scalar in [-1, 0].
+
+        With ``each`` the loss of each item, ``(B)``.
+        """
         ncc = local_ncc_map(prediction, target, self.kernel_size, mask, self.smooth_nr, self.smooth_dr)
-        return -(ncc.mean() if mask is None else masked_mean(ncc, mask))
+        if mask is not None:
+            return -masked_mean(ncc, mask, each)
+        return -(ncc.flatten(1).mean(1) if each else ncc.mean())

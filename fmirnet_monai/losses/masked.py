@@ -60,17 +60,20 @@ def masked_mean(values: Tensor, mask: Tensor, each: bool = False) -> Tensor:
 class MSELoss(nn.Module):
     """Mean squared difference over the valid voxels; without a mask that of :py:class:`torch.nn.MSELoss`."""
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Two images ``(B, C, *spatial)`` and weights ``(B, 1, *spatial)`` in [0, 1] or bool to a scalar >= 0."""
-        if mask is None:
-            return F.mse_loss(prediction, target)
-        return masked_mean(only_valid(prediction - target, as_weights(mask, prediction)).square(), mask)
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
+        """Two images ``(B, C, *spatial)`` and weights ``(B, 1, *spatial)`` in [0, 1] or bool to a scalar >= 0.
+
+        With ``each`` the loss of each item, ``(B)``.
+        """
+        if mask is not None:
+            return masked_mean(only_valid(prediction - target, as_weights(mask, prediction)).square(), mask, each)
+        return (prediction - target).square().flatten(1).mean(1) if each else F.mse_loss(prediction, target)
 
 
 Loss = Callable[..., Tensor]
 
 
-def compare(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def compare(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
     """Any loss of two images over their valid voxels.
 
     A loss that takes a ``mask`` gets it. For any other see :py:func:`excess`; there the value is
@@ -88,17 +91,23 @@ def compare(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor | None 
         prediction: ``(B, C, *spatial)``.
         target: same shape.
         mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool, a constant; None for valid everywhere.
+        each: the loss of each item, ``(B)``: at once of a loss that takes ``each``, of any other item by item.
 
     Returns:
-        scalar; 0 for an empty mask.
+        scalar, or ``(B)``; 0 for an empty mask.
 
     Raises:
         ValueError: when the mask has another shape.
     """
+    if each and not takes(loss, "each"):
+        masks = [None] * len(prediction) if mask is None else mask.split(1)
+        items = zip(prediction.split(1), target.split(1), masks, strict=True)
+        return torch.stack([compare(loss, *item) for item in items])
+    options = {"each": True} if each else {}
     if mask is None:
-        return loss(prediction, target)
-    if takes_mask(loss):
-        return loss(prediction, target, mask=mask)
+        return loss(prediction, target, **options)
+    if takes(loss, "mask"):
+        return loss(prediction, target, mask=mask, **options)
     worse, perfect = excess(loss, prediction, target, mask)
     return torch.where(mask.any(), perfect + worse, 0.0 * worse)
 
@@ -130,11 +139,11 @@ def excess(loss: Loss, prediction: Tensor, target: Tensor, mask: Tensor) -> tupl
     return (loss(blended, target) - perfect) * (weights.numel() / valid), perfect
 
 
-def takes_mask(loss: Loss) -> bool:
-    """Whether a loss is called ``loss(prediction, target, mask=mask)``."""
-    return _has_mask(type(loss).forward if isinstance(loss, nn.Module) else getattr(loss, "__func__", loss))
+def takes(loss: Loss, name: str) -> bool:
+    """Whether a loss of two images can be given something else, such as ``mask``, by that name."""
+    return name in _parameters(type(loss).forward if isinstance(loss, nn.Module) else getattr(loss, "__func__", loss))
 
 
 @lru_cache
-def _has_mask(function: Callable) -> bool:
-    return "mask" in inspect.signature(function).parameters
+def _parameters(function: Callable) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)

@@ -61,26 +61,29 @@ class MINDSSCLoss(nn.Module):
         weights = as_weights(mask, image)
         return self._masked_descriptor(image, weights, self._patch_weights(weights)).flatten(1, 2)
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
         """How unlike two images are.
 
         Args:
             prediction: ``(B, C, *spatial)``.
             target: same shape.
             mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool of where both images are valid; None for everywhere.
+            each: the loss of each item, ``(B)``.
 
         Returns:
-            scalar in [0, 1): the mean over the valid voxels and, of their comparisons, those that have a valid pair.
+            scalar in [0, 1), or ``(B)``: the mean over the valid voxels and, of their comparisons, those that have a
+            valid pair.
 
         Raises:
             ValueError: when the mask has another shape.
         """
         if mask is None:
-            return F.mse_loss(self.descriptor(prediction), self.descriptor(target))
+            squares = (self.descriptor(prediction) - self.descriptor(target)).square()
+            return squares.flatten(1).mean(1) if each else squares.mean()
         weights = as_weights(mask, prediction)
         patches = self._patch_weights(weights)
         first, second = (self._masked_descriptor(image, weights, patches) for image in (prediction, target))
-        return masked_mean((first - second).square(), weights.unsqueeze(2) * (patches > SMALLEST))
+        return masked_mean((first - second).square(), weights.unsqueeze(2) * (patches > SMALLEST), each)
 
     def _masked_descriptor(self, image: Tensor, weights: Tensor, patches: Tensor) -> Tensor:
         """``(B, C, comparisons, *spatial)`` of valid voxels, given the weights of the patches."""

@@ -56,7 +56,7 @@ class RegistrationLoss(WeightedLoss):
             terms |= {name: term(ddf) for name, term in self.regularization.items() if self.counts(name)}
             return self.total(terms, ddf)
 
-    def dissimilarity(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
+    def dissimilarity(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
         """The similarity terms alone: what an optimizer of the field minimises.
 
         Args:
@@ -64,16 +64,19 @@ class RegistrationLoss(WeightedLoss):
             fixed: same shape.
             mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool of where both images are valid, a constant; None for
                 everywhere. How a term takes it is told at :py:func:`fmirnet_monai.losses.compare`.
+            each: the loss of each item.
 
         Returns:
-            scalar, 0 for an empty mask.
+            scalar, or ``(B)``; 0 for an empty mask.
 
         Raises:
             ValueError: when the mask has another shape.
         """
         with full_precision(warped):
-            return self.total(self._similarities(warped.float(), fixed.float(), mask), fixed)
+            return self.total(self._similarities(warped.float(), fixed.float(), mask, each), fixed)
 
-    def _similarities(self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+    def _similarities(
+        self, warped: Tensor, fixed: Tensor, mask: Tensor | None = None, each: bool = False
+    ) -> dict[str, Tensor]:
         terms = {name: term for name, term in self.similarity.items() if self.counts(name)}
-        return {name: compare(term, warped, fixed, mask) for name, term in terms.items()}
+        return {name: compare(term, warped, fixed, mask, each) for name, term in terms.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
@@ -46,30 +48,40 @@ def ssim_map(
     if min(x.shape[2:]) < win_size:
         raise ValueError(f"win_size={win_size} is larger than the image, whose shape is {list(x.shape)}.")
     x, y = x.float(), y.float()
-    offsets = torch.arange(win_size, dtype=x.dtype, device=x.device) - (win_size - 1) / 2
-    window = torch.exp(-0.5 * (offsets / kernel_sigma) ** 2)
-    window = window / window.sum()
-
+    # each image's moments by themselves: those of the one that needs no gradient then take none
     if mask is None:
-        smooth = _smooth(torch.stack([x, y, x * x, y * y, x * y]), window)
+        mu_x, xx, xy = _smooth(torch.stack([x, x * x, x * y]), win_size, kernel_sigma)
+        mu_y, yy = _smooth(torch.stack([y, y * y]), win_size, kernel_sigma)
     else:
         weights = as_weights(mask, x)
         x, y = only_valid(x, weights), only_valid(y, weights)
         weighted_x, weighted_y = weights * x, weights * y
-        smooth = _smooth(torch.stack([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y]), window)
-        smooth = smooth / _smooth(weights[None], window).clamp(min=SMALLEST)
-    mu_x, mu_y, xx, yy, xy = smooth
+        of_y = torch.stack([weights.expand_as(y), weighted_y, weighted_y * y])
+        valid, mu_y, yy = _smooth(of_y, win_size, kernel_sigma)
+        share = 1.0 / valid.clamp(min=SMALLEST)
+        mu_y, yy = share * mu_y, share * yy
+        mu_x, xx, xy = share * _smooth(
+            torch.stack([weighted_x, weighted_x * x, weighted_x * y]), win_size, kernel_sigma
+        )
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     var_x, var_y, cov = xx - mu_x**2, yy - mu_y**2, xy - mu_x * mu_y
     return (2 * mu_x * mu_y + c1) / (mu_x**2 + mu_y**2 + c1) * (2 * cov + c2) / (var_x + var_y + c2)
 
 
-def _smooth(moments: Tensor, window: Tensor) -> Tensor:
+def _smooth(moments: Tensor, win_size: int, kernel_sigma: float) -> Tensor:
     """Weighted sums ``(moments, B, C, *centres)`` of ``(moments, B, C, *spatial)`` under a window that fits."""
     for axis in range(3, moments.dim()):
-        moments = along(axis, windows(window, moments.shape[axis]), moments)
+        moments = along(axis, _window_matrix(win_size, kernel_sigma, moments.shape[axis]).to(moments), moments)
     return moments
+
+
+@lru_cache(maxsize=64)
+def _window_matrix(win_size: int, kernel_sigma: float, size: int) -> Tensor:
+    with torch.inference_mode(False):  # or it could serve no gradient later
+        offsets = torch.arange(win_size) - (win_size - 1) / 2
+        window = torch.exp(-0.5 * (offsets / kernel_sigma) ** 2)
+        return windows(window / window.sum(), size)
 
 
 def window_centres(tensor: Tensor, win_size: int = 11) -> Tensor:
@@ -107,7 +119,7 @@ class SSIMLoss(_Loss):
         self.win_size = win_size
         self.kernel_sigma = kernel_sigma
 
-    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, prediction: Tensor, target: Tensor, mask: Tensor | None = None, each: bool = False) -> Tensor:
         """How unlike two images are.
 
         Args:
@@ -115,9 +127,11 @@ class SSIMLoss(_Loss):
             target: same shape.
             mask: weights ``(B, 1, *spatial)`` in [0, 1] or bool; None for valid everywhere. A window counts with the
                 weight of its centre, and only where it lies inside the image.
+            each: the loss of each item, whatever the reduction.
 
         Returns:
-            scalar in [0, 2], or ``(B, 1)`` with ``reduction="none"``; 0 where the mask leaves no centre.
+            scalar in [0, 2], ``(B)`` with ``each``, or ``(B, 1)`` with ``reduction="none"``; 0 where the mask leaves no
+            centre.
 
         Raises:
             ValueError: when the shapes differ.
@@ -126,12 +140,14 @@ class SSIMLoss(_Loss):
         win_size = min(self.win_size, shortest - 1 + shortest % 2)
         ssim = ssim_map(prediction, target, self.data_range, win_size, self.kernel_sigma, mask)
         if mask is None:
-            loss = 1.0 - ssim.flatten(1).mean(1, keepdim=True)
+            loss = 1.0 - ssim.flatten(1).mean(1)
         else:
             centres = window_centres(as_weights(mask, prediction), win_size)
-            if self.reduction == "mean":
+            if self.reduction == "mean" and not each:
                 return masked_mean(1.0 - ssim, centres)
-            loss = masked_mean(1.0 - ssim, centres, each=True)[:, None]
-        if self.reduction == "mean":
-            return loss.mean()
-        return loss.sum() if self.reduction == "sum" else loss
+            loss = masked_mean(1.0 - ssim, centres, each=True)
+        if each:
+            return loss
+        if self.reduction == "none":
+            return loss[:, None]
+        return loss.mean() if self.reduction == "mean" else loss.sum()

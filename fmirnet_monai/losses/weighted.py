@@ -45,13 +45,13 @@ class WeightedLoss(nn.Module):
     @property
     def values(self) -> dict[str, float]:
         """The unweighted value of each term of the last call, which are fetched from the device here and not there."""
-        return {name: float(value) for name, value in self._values.items()}
+        return {name: float(value.mean()) for name, value in self._values.items()}
 
     def counts(self, name: str) -> bool:
         """Whether a term has to be computed."""
         return self.weights[name] != 0
 
     def total(self, terms: Mapping[str, Tensor], like: Tensor) -> Tensor:
-        """Weighted sum of the terms' values, scalar, of ``like``'s type and device; keeps them in ``values``."""
+        """Weighted sum of the terms' values, of ``like``'s type and device; keeps them in ``values``."""
         self._values = {name: value.detach() for name, value in terms.items()}
         return sum((self.weights[name] * value for name, value in terms.items()), like.new_zeros(()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fmirnet_monai.spatial import identity_grid, resize
-from fmirnet_monai.spatial.field import sample
 
 from .guides import Guide
 
@@ -43,6 +44,36 @@ class Level:
         """Voxels along each axis."""
         return self.moving.shape[2:]
 
+    @cached_property
+    def _centres(self) -> tuple[Tensor, Tensor]:
+        """Where each voxel's centre lies for ``grid_sample``, ``(1, *spatial, D)``, and the length of a voxel there."""
+        size = torch.tensor(self.size[::-1]).to(self.moving)
+        length = 2.0 / (size - 1).clamp(min=1)
+        return identity_grid(self.moving).movedim(1, -1).flip(-1) * length - 1.0, length
+
+    @cached_property
+    def _bounds(self) -> list[tuple[Tensor, Tensor]]:
+        """Displacements that lead as far as half a voxel beyond the outermost centres, along each axis."""
+        bounds = []
+        for axis, size in enumerate(self.size):
+            places = (
+                torch.arange(size)
+                .to(self.moving)
+                .reshape([-1 if other == axis else 1 for other in range(len(self.size))])
+            )
+            bounds.append((-0.5 - places, size - 0.5 - places))
+        return bounds
+
+    def through(self, image: Tensor, ddf: Tensor) -> Tensor:
+        """:py:func:`fmirnet_monai.spatial.warp`, with what all fields of the level share made once."""
+        centres, length = self._centres
+        places = torch.addcmul(centres, ddf.movedim(1, -1).flip(-1), length)
+        return F.grid_sample(image, places, padding_mode="border", align_corners=True)
+
+    def compose(self, outer: Tensor, inner: Tensor) -> Tensor:
+        """:py:func:`fmirnet_monai.spatial.compose` likewise."""
+        return inner + self.through(outer, inner)
+
     @torch.no_grad()
     def seen(self, ddf: Tensor) -> Tensor:
         """Where a field leads from a valid voxel of the fixed image to one of the moving, bool ``(B, 1, *spatial)``."""
@@ -68,13 +99,14 @@ class Level:
 
     def warped(self, ddf: Tensor) -> tuple[Tensor, Tensor]:
         """The moving image through a field, and where it is valid, see :py:meth:`seen`."""
-        places = identity_grid(ddf) + ddf
-        limit = torch.tensor(self.size).to(places).reshape(1, -1, *[1] * len(self.size)) - 0.5
-        seen = ((places >= -0.5) & (places <= limit)).all(1, keepdim=True)
+        seen = ddf.new_ones((), dtype=torch.bool)
+        for axis, (low, high) in enumerate(self._bounds):
+            along = ddf[:, axis : axis + 1]
+            seen = seen & (along >= low) & (along <= high)
         if self.moving_mask is None:
-            warped = sample(self.moving, places)
+            warped = self.through(self.moving, ddf)
         else:
-            both = sample(torch.cat([self.moving, self.moving_mask.to(self.moving)], dim=1), places)
+            both = self.through(torch.cat([self.moving, self.moving_mask.to(self.moving)], dim=1), ddf)
             warped, valid = both[:, :-1], both[:, -1:]
             seen &= valid > 0.999
         return warped, seen if self.fixed_mask is None else seen & (self.fixed_mask > 0)

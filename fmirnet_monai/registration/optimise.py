@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fmirnet_monai.losses import SIMILARITIES, RegistrationLoss, compare
-from fmirnet_monai.spatial import compose, resize_field, smooth, warp
+from fmirnet_monai.spatial import resize_field, smooth
 
 from .guides import Guide, longest
 from .level import LOST, Level, binary, resized
@@ -103,7 +103,7 @@ class FieldOptimizer(ABC):
         which it and their errors are lower, of the larger value each, add up by their weights.
         """
         both = level.seen(before) & level.seen(after)
-        losses = [self.losses(warp(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
+        losses = [self.losses(level.through(level.moving, ddf), level.fixed, both) for ddf in (before, after)]
         fits = losses[1] < losses[0] - margin * losses[0].abs()
         if level.guides:
             gain = (losses[0] - losses[1]) / torch.maximum(losses[0].abs(), losses[1].abs()).clamp(min=1e-9)
@@ -117,8 +117,7 @@ class FieldOptimizer(ABC):
         """The dissimilarity of each item over what is seen, ``(B)``."""
         similarity = _named(self.similarity, warped.dim() - 2) if isinstance(self.similarity, str) else self.similarity
         measure = similarity.dissimilarity if isinstance(similarity, RegistrationLoss) else similarity
-        items = zip(warped.split(1), fixed.split(1), seen.split(1), strict=True)
-        return torch.stack([compare(measure, a, b, None if bool(c.all()) else c) for a, b, c in items])
+        return compare(measure, warped, fixed, None if bool(seen.all()) else seen, each=True)
 
     @abstractmethod
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
@@ -215,7 +214,9 @@ class DenseOptimizer(FieldOptimizer):
         """Bring the fields to each level and descend there; after the first level only with the best."""
         size, fields = starts[0].shape[2:], list(starts)
         for level in pyramid:
-            best, *others = (self._descend(level, resize_field(ddf, level.size)) for ddf in fields)
+            count = len(starts[0])  # all starts descend as one batch
+            together = torch.cat([resize_field(ddf, level.size) for ddf in fields])
+            best, *others = self._descend(level.items([*range(count)] * len(fields)), together).split(count)
             for other in others:
                 best = _where(self.better(level, best, other, self.margin), other, best)
             fields = [best]
@@ -231,19 +232,22 @@ class DenseOptimizer(FieldOptimizer):
             return len(past) < level.iterations and not all(self.converged(term) for term in zip(*past, strict=True))
 
         while going := [i for i, past in enumerate(history) if not past or goes_on(past)]:
-            force, losses = self._force(level.items(going), ddf[going])
+            part = slice(None) if len(going) == len(history) else going
+            own = level.items(going)
+            force, losses = self._force(own, ddf[part])
             for item, loss in zip(going, losses.tolist(), strict=True):
                 history[item].append(loss)
             length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
-            ddf[going], added[going] = self.moved(start[going], ddf[going], added[going], -self.step / length * force)
+            update = -self.step / length * force
+            ddf[part], added[part] = self.moved(own, start[part], ddf[part], added[part], update)
         return _where(level.keeps_view(start, ddf), ddf, start)
 
-    def moved(self, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
+    def moved(self, level: Level, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:
         """The field after an update, and what it adds to the level's start, each ``(B, D, *spatial)`` in voxels."""
         if not self.anchored:
-            return smooth(compose(ddf, update), self.field_sigma), added
-        added = smooth(compose(added, update), self.field_sigma)
-        return compose(start, added), added
+            return smooth(level.compose(ddf, update), self.field_sigma), added
+        added = smooth(level.compose(added, update), self.field_sigma)
+        return level.compose(start, added), added
 
     def _force(self, level: Level, ddf: Tensor) -> tuple[Tensor, Tensor]:
         """Smoothed gradient of the dissimilarity with respect to a displacement of the warped image, less the guides'

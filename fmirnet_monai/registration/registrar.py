@@ -27,6 +27,7 @@ from .orientation import oriented
 from .result import timed
 from .search import DiscreteSearch
 
+TOGETHER = 8  # slices of a volume that are registered as one batch
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
 OPTIMIZERS: dict[str, type[FieldOptimizer]] = {"dense": DenseOptimizer, "affine": AffineOptimizer}
 # where descent starts beside the identity; coarse levels suffice for an affine map
@@ -267,28 +268,37 @@ class Registrar(PairRegistrar):
         """Predict or optimise, slice by slice where asked; slices that only one image shows stay where they are."""
         axis = self._slice_axis(grid)
         spacing = [s for i, s in enumerate(grid.spacing.tolist()) if i != axis]
-        items, valid = ((t[None] if axis is None else t.movedim(axis + 1, 0)) for t in (pair, inside))
-        fields = []
-        bar = tqdm(items, desc="slices", unit="slice", disable=not self.progress or len(items) == 1)
-        for index, (item, mask) in enumerate(zip(bar, valid, strict=True)):
-            working, seen = item[None].float(), mask[None].float()
-            ddf = working.new_zeros(1, len(spacing), *working.shape[2:])
-            if bool((seen[:, :1] * seen[:, 1:]).any()):
-                if self.network is not None:
-                    with timed(timings, "network"), torch.no_grad():
-                        ddf = self.network(working)
-                if self.optimizer is not None:
-                    with timed(timings, "optimisation"):
-                        (moving, fixed), masks = working.split(1, dim=1), seen.split(1, dim=1)
-                        own = [guide if axis is None else guide.cut(axis, index) for guide in guides]
-                        if self.guidance.extractor is not None and self.guidance.features:
-                            weight = self.guidance.features
-                            own.append(feature_guide(self.guidance.extractor, moving, fixed, weight))
-                        if self.structures is not None and self.guidance.structures:
-                            own.append(self._structures(moving, fixed))
-                        ddf = self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, own)
-            fields.append(ddf)
-        return DisplacementField(_stack(fields, axis), grid)
+        items, valid = ((t[None] if axis is None else t.movedim(axis + 1, 0)).float() for t in (pair, inside))
+        shown = valid.prod(1).flatten(1).any(1).nonzero().flatten().tolist()
+        alone = self.guidance.extractor is not None and self.guidance.features
+        size = 1 if guides or alone else TOGETHER  # a guide belongs to a slice
+        ddf = items.new_zeros(len(items), len(spacing), *items.shape[2:])
+        bar = tqdm(total=len(shown), desc="slices", unit="slice", disable=not self.progress or len(items) == 1)
+        for begin in range(0, len(shown), size):
+            part = shown[begin : begin + size]
+            own = [guide if axis is None else guide.cut(axis, part[0]) for guide in guides]
+            ddf[part] = self._deform(items[part], valid[part], spacing, own, timings)
+            bar.update(len(part))
+        bar.close()
+        return DisplacementField(ddf[0] if axis is None else _stacked(ddf, axis), grid)
+
+    def _deform(
+        self, pair: Tensor, seen: Tensor, spacing: Sequence[float], guides: list[Guide], timings: dict[str, float]
+    ) -> Tensor:
+        """Fields ``(B, D, *spatial)`` of pairs ``(B, 2, *spatial)``, where both are known the same shape."""
+        ddf = pair.new_zeros(len(pair), len(spacing), *pair.shape[2:])
+        if self.network is not None:
+            with timed(timings, "network"), torch.no_grad():
+                ddf = self.network(pair)
+        if self.optimizer is None:
+            return ddf
+        with timed(timings, "optimisation"):
+            (moving, fixed), masks = pair.split(1, dim=1), seen.split(1, dim=1)
+            if self.guidance.extractor is not None and self.guidance.features:
+                guides = [*guides, feature_guide(self.guidance.extractor, moving, fixed, self.guidance.features)]
+            if self.structures is not None and self.guidance.structures:
+                guides = [*guides, self._structures(moving, fixed)]
+            return self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, guides)
 
     def _structures(self, moving: Tensor, fixed: Tensor) -> LabelGuide:
         """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``."""
@@ -351,10 +361,8 @@ class Registrar(PairRegistrar):
         return ["direct optimisation, tried at half the resolution, fits better than the network: compare bundle none."]
 
 
-def _stack(fields: list[Tensor], axis: int | None) -> Tensor:
-    """One field ``(D, *spatial)`` from that of each slice, which nothing displaces along ``axis``."""
-    if axis is None:
-        return fields[0][0]
-    stacked = torch.stack([f[0] for f in fields], dim=axis + 1)
+def _stacked(fields: Tensor, axis: int) -> Tensor:
+    """One field ``(D, *spatial)`` from those of slices, ``(B, D - 1, ...)``, which nothing displaces along ``axis``."""
+    stacked = fields.movedim(0, axis + 1)
     zeros = torch.zeros_like(stacked[:1])
     return torch.cat([stacked[:axis], zeros, stacked[axis:]])

@@ -10,6 +10,7 @@ import torch
 from fmirnet_monai.baselines import DemonsRegistrar, LCCDemonsRegistrar
 from fmirnet_monai.baselines.demons import FILTERS, LogDomainOptimizer
 from fmirnet_monai.registration import PairRegistrar
+from fmirnet_monai.registration.level import Level
 from fmirnet_monai.spatial import compose, integrate, smooth
 
 
@@ -42,7 +43,8 @@ def test_what_a_level_adds_in_the_log_domain_has_its_inverse() -> None:
     generator = torch.Generator().manual_seed(0)
     start, velocity, update = (smooth(10 * torch.randn(1, 2, 40, 40, generator=generator), 4.0) for _ in range(3))
     optimizer = LogDomainOptimizer("mse", (1,), field_sigma=0.0)
-    moved, added = optimizer.moved(start, start, velocity, update)
+    level = Level(start[:, :1], start[:, :1], None, None, 1, torch.ones(()))
+    moved, added = optimizer.moved(level, start, start, velocity, update)
     torch.testing.assert_close(added, velocity + update)
     undone = compose(moved, integrate(-added, optimizer.squarings))[..., 8:-8, 8:-8]
     torch.testing.assert_close(undone, start[..., 8:-8, 8:-8], rtol=0, atol=0.1)

@@ -19,7 +19,7 @@ from fmirnet_monai.losses import (
     compare,
     masked_mean,
 )
-from fmirnet_monai.losses.masked import Loss, takes_mask
+from fmirnet_monai.losses.masked import Loss, takes
 
 LOSSES: dict[str, Loss] = {
     "mse": MSELoss(),
@@ -150,9 +150,23 @@ def test_compare_of_a_windowed_loss_keeps_a_perfect_match_and_grows_with_the_dis
 
 
 def test_only_a_loss_that_takes_a_mask_is_given_one() -> None:
-    assert all(takes_mask(term) for term in LOSSES.values())
-    assert not any(map(takes_mask, [*VOXELWISE, monai.losses.SSIMLoss(2), lambda a, b: (a - b).mean()]))
+    assert all(takes(term, "mask") for term in LOSSES.values())
+    others = [*VOXELWISE, monai.losses.SSIMLoss(2), lambda a, b: (a - b).mean()]
+    assert not any(takes(other, "mask") for other in others)
     x, y = image_pair((1, 1, 18, 21))
     asked = []
     compare(lambda a, b, mask: asked.append(mask) or a.mean(), x, y, blobs(x.shape))
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_loss_of_each_item_is_that_of_the_item_alone(loss: Loss, shape: tuple[int, ...], masked: bool) -> None:
+    x, y = (image.clone().requires_grad_() for image in image_pair(shape))
+    mask = blobs(shape) if masked else None
+    items = [compare(loss, x[i : i + 1], y[i : i + 1], None if mask is None else mask[i : i + 1]) for i in range(2)]
+    found = compare(loss, x, y, mask, each=True)
+    assert found.shape == (2,) and found[0] != found[1]
+    torch.testing.assert_close(found, torch.stack(items))
+    for one, other in zip(*(torch.autograd.grad(value, (x, y)) for value in (found.sum(), sum(items))), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
