@@ -13,6 +13,8 @@ from torch import Tensor
 from fmirnet_monai.spatial import Affine, Grid, resample
 from fmirnet_monai.spatial.field import sample_at
 
+from .adam import Adam
+
 STAGES = {"translation": ("translation",), "rigid": ("rigid",), "affine": ("rigid", "affine")}
 SIDES = (16, 32, 64)  # voxels of the levels along the longest axis; finer ones cost seconds and change nothing
 SAMPLES = 2048  # drawn anew for each step
@@ -95,20 +97,17 @@ class Descent:
         free = FREE[stage](self)
         for parameter in free:
             parameter.requires_grad_()
-        adam = torch.optim.Adam(free, lr=RATE * SIDES[0] / SIDES[level])
-        slower = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.1, iterations)
+        adam, rate = Adam(free), RATE * SIDES[0] / SIDES[level]
         moving, fixed = self.levels[level]
         outer, inner = (torch.from_numpy(m) for m in (np.linalg.inv(moving.grid.affine), fixed.grid.affine))
-        for _ in range(iterations):
+        for step in range(iterations):
             places = fixed.draw(self.generator)
             whole = (outer @ self._matrix() @ inner).float()  # places far from the origin want double precision so far
             values, seen = moving.at(places @ whole[:-1, :-1].T + whole[:-1, -1])
             if int(seen.sum()) < FEWEST:
                 raise ValueError(UNSEEN)
-            adam.zero_grad()
-            (-_mutual_information(values[seen], sample_at(fixed.image, places)[0, seen])).backward()
-            adam.step()
-            slower.step()
+            information = _mutual_information(values[seen], sample_at(fixed.image, places)[0, seen])
+            adam.step(torch.autograd.grad(-information, free), rate * (1 - 0.9 * step / iterations))
         for parameter in free:
             parameter.requires_grad_(False)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fmirnet_monai.spatial import compose, identity_grid, resize_field
 
+from .adam import Adam
 from .level import Level
 from .optimise import FieldOptimizer, Similarity
 
@@ -56,15 +57,15 @@ class AffineOptimizer(FieldOptimizer):
         for level in pyramid:
             start = resize_field(initial, level.size)
             change = change.detach().requires_grad_()
-            adam = torch.optim.Adam([change], lr=self.learning_rate)
+            adam = Adam([change])
             losses: list[float] = []
             while len(losses) < level.iterations and not self.converged(losses):
                 warped, seen = level.warped(compose(start, _displacement(change, start)))
                 loss = self.losses(warped, level.fixed, seen)[0]
-                (change.grad,) = torch.autograd.grad(loss, change)
+                gradients = torch.autograd.grad(loss, change)
                 if not losses:  # Adam makes full steps of the slightest slope: what isn't seen would drift
-                    adam.param_groups[0]["eps"] = max(FLAT * float(change.grad.abs().max()), SMALLEST)
-                adam.step()
+                    adam.epsilon = max(FLAT * float(gradients[0].abs().max()), SMALLEST)
+                adam.step(gradients, self.learning_rate)
                 losses.append(float(loss.detach()))
         return compose(initial, _displacement(change.detach(), initial))
 
