@@ -56,11 +56,7 @@ class Level:
         """Displacements that lead as far as half a voxel beyond the outermost centres, along each axis."""
         bounds = []
         for axis, size in enumerate(self.size):
-            places = (
-                torch.arange(size)
-                .to(self.moving)
-                .reshape([-1 if other == axis else 1 for other in range(len(self.size))])
-            )
+            places = torch.arange(size).to(self.moving).reshape(-1, *[1] * (len(self.size) - 1 - axis))
             bounds.append((-0.5 - places, size - 0.5 - places))
         return bounds
 
