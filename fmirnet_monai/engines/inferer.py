@@ -27,7 +27,8 @@ class MixedPrecisionInferer(SimpleInferer):
 
     def __init__(self, enabled: bool = True) -> None:
         super().__init__()
-        self.enabled = enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        known = torch.backends.mkldnn.is_available()  # or there is nobody to ask
+        self.enabled = enabled and known and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What the network gives."""

@@ -65,10 +65,8 @@ def local_ncc_map(
         x, y = (only_valid(image - _mean(only_valid(image, weights), weights), weights) for image in (x, y))
         weighted_x, weighted_y = weights * x, weights * y
     count = _box_sums(weights, kernel_size).clamp(min=SMALLEST)
-    # each image's moments by themselves: those of the one that needs no gradient then take none
-    of_x = torch.cat([weighted_x, weighted_x * x, weighted_x * y], dim=1)
-    sum_x, sum_xx, sum_xy = _box_sums(of_x, kernel_size).chunk(3, dim=1)
-    sum_y, sum_yy = _box_sums(torch.cat([weighted_y, weighted_y * y], dim=1), kernel_size).chunk(2, dim=1)
+    moments = torch.cat([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y], dim=1)
+    sum_x, sum_y, sum_xx, sum_yy, sum_xy = _box_sums(moments, kernel_size).chunk(5, dim=1)
     mean_x, mean_y = sum_x / count, sum_y / count
     covariance = sum_xy - mean_x * sum_y
     variance_x = _variance(sum_xx, mean_x * sum_x, smooth_dr)

@@ -48,21 +48,16 @@ def ssim_map(
     if min(x.shape[2:]) < win_size:
         raise ValueError(f"win_size={win_size} is larger than the image, whose shape is {list(x.shape)}.")
     x, y = x.float(), y.float()
-    # each image's moments by themselves: those of the one that needs no gradient then take none
     if mask is None:
-        mu_x, xx, xy = _smooth(torch.stack([x, x * x, x * y]), win_size, kernel_sigma)
-        mu_y, yy = _smooth(torch.stack([y, y * y]), win_size, kernel_sigma)
+        smooth = _smooth(torch.stack([x, y, x * x, y * y, x * y]), win_size, kernel_sigma)
     else:
         weights = as_weights(mask, x)
         x, y = only_valid(x, weights), only_valid(y, weights)
         weighted_x, weighted_y = weights * x, weights * y
-        of_y = torch.stack([weights.expand_as(y), weighted_y, weighted_y * y])
-        valid, mu_y, yy = _smooth(of_y, win_size, kernel_sigma)
-        share = 1.0 / valid.clamp(min=SMALLEST)
-        mu_y, yy = share * mu_y, share * yy
-        mu_x, xx, xy = share * _smooth(
-            torch.stack([weighted_x, weighted_x * x, weighted_x * y]), win_size, kernel_sigma
-        )
+        moments = torch.stack([weighted_x, weighted_y, weighted_x * x, weighted_y * y, weighted_x * y])
+        valid = _smooth(weights[None], win_size, kernel_sigma).clamp(min=SMALLEST)
+        smooth = _smooth(moments, win_size, kernel_sigma) / valid
+    mu_x, mu_y, xx, yy, xy = smooth
 
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     var_x, var_y, cov = xx - mu_x**2, yy - mu_y**2, xy - mu_x * mu_y
