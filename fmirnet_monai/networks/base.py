@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``(B, channels, *spatial)`` with the channels of a voxel side by side in memory, as convolutions are fastest."""
+    return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
 
 
 def extend(x: Tensor, divisor: int) -> Tensor:
@@ -66,7 +72,7 @@ class PairNetwork(nn.Module):
                 f"x must have shape (batch, {2 * self.in_channels}, then {self.spatial_dims} spatial axes), "
                 f"got {list(x.shape)}."
             )
-        return extend(x, self.divisor)
+        return channels_last(extend(x, self.divisor))
 
     def identity(self, like: Tensor) -> Tensor:
         """The field that moves nothing, ``(B, D, *spatial)`` on the grid of ``like``."""

@@ -11,6 +11,7 @@ from monai.networks.blocks import ResidualUnit
 from monai.networks.layers import Conv
 from torch import Tensor, nn
 
+from fmirnet_monai.networks.base import channels_last
 from fmirnet_monai.networks.blocks.init import near_zero
 
 LEAKY_RELU = ("leakyrelu", {"negative_slope": 0.2})
@@ -63,7 +64,7 @@ class ResUNetPyramid(nn.Module):
         Returns:
             ``(B, channels[-1], *coarsest)`` to ``(B, channels[0], *spatial)``.
         """
-        x = self.stem(x)
+        x = self.stem(channels_last(x))
         skips = [x]
         for down in self.down:
             x = down(x)
