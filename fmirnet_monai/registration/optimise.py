@@ -209,6 +209,13 @@ class DenseOptimizer(FieldOptimizer):
         self.margin = margin
         self.anchored = anchored
 
+    def departs(self, level: Level) -> bool:
+        """Whether one of the starts fits better than no displacement, by more than the margin, for any item."""
+        images = level.moving, level.fixed
+        masks = {"moving_mask": level.moving_mask, "fixed_mask": level.fixed_mask}
+        still = level.moving.new_zeros(len(level.moving), len(level.size), *level.size)
+        return any(bool(self.better(level, still, begin(*images, **masks), self.margin).any()) for begin in self.starts)
+
     @torch.no_grad()
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
         """Bring the fields to each level and descend there; after the first level only with the best."""

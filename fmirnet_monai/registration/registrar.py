@@ -78,12 +78,12 @@ def default_optimizer(
     return OPTIMIZERS[optimizer](similarity, **options)
 
 
-def quick_optimizer() -> FieldOptimizer:
+def quick_optimizer() -> DenseOptimizer:
     """The coarse half of what registers slices directly, which tells whether all of it would do better than a network.
 
     ``benchmarks/quick_check.py`` measures how often it tells so, and how often rightly.
     """
-    return default_optimizer(2, iterations=CHOSEN[2]["iterations"][:1])
+    return cast(DenseOptimizer, default_optimizer(2, iterations=CHOSEN[2]["iterations"][:1]))
 
 
 @dataclass
@@ -100,7 +100,8 @@ class Registrar(PairRegistrar):
         structures: gives the probabilities ``(1, K, *spatial)`` of structures in a volume ``(1, 1, *spatial)``, which
             guide the refinement; None for none.
         rival: registers at half the working resolution, to tell whether direct optimisation does better than the
-            network; None leaves it out. Of the slices of a volume, the middle one is tried.
+            network, where its starts show that the images lie far apart; nearer than that it never did
+            (``benchmarks/quick_check.py``). None leaves it out. Of the slices of a volume, the middle one is tried.
         window: of intensities, which a bundle has where its images are measured in absolute units; ``intensity`` may
             be made of it.
         progress: show a bar while slices are registered.
@@ -115,7 +116,7 @@ class Registrar(PairRegistrar):
     spatial_dims: int = 3
     spatial_size: int = 128
     structures: Extractor | None = None
-    rival: FieldOptimizer | None = None
+    rival: DenseOptimizer | None = None
     window: Sequence[float] | None = None
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
@@ -354,10 +355,12 @@ class Registrar(PairRegistrar):
             for image, mask in zip(images, seen, strict=True)
         )
         with timed(timings, "quick check"):
+            level = Level(moving, fixed, moving_mask, fixed_mask, 0, moving.new_ones(()))
+            if not self.rival.departs(level):
+                return []
             found = self.rival(moving, fixed, None, moving_mask, fixed_mask, [float(grid.spacing[i]) for i in kept])
-        level = Level(moving, fixed, moving_mask, fixed_mask, 0, found.new_ones(()))
-        if not bool(self.rival.better(level, resize_field(field[None], size), found).all()):
-            return []
+            if not bool(self.rival.better(level, resize_field(field[None], size), found).all()):
+                return []
         return ["direct optimisation, tried at half the resolution, fits better than the network: compare bundle none."]
 
 

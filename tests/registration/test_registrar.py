@@ -4,6 +4,7 @@ import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -154,8 +155,10 @@ def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
 
 
 @pytest.mark.parametrize("slices", [1, 5])
-def test_what_direct_optimisation_does_better_is_told(slices: int) -> None:
-    """A shift that the network was not trained for, and one that it was."""
+def test_what_direct_optimisation_does_better_is_told(slices: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shift that the network was not trained for, and one that it was, where nothing needs to be tried."""
+    tried = create_autospec(DenseOptimizer.optimise, side_effect=DenseOptimizer.optimise)
+    monkeypatch.setattr(DenseOptimizer, "optimise", tried)
     image = smooth(torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(1)), 4.0)[0]
     image = torch.nn.functional.pad(image - image.min(), (40, 40, 40, 40))
     told = {}
@@ -167,6 +170,7 @@ def test_what_direct_optimisation_does_better_is_told(slices: int) -> None:
         result = Method().register(*pair)
         assert result.settings["method"] == "fmirnet_universal" and "quick check" in result.timings
         told[shift] = result.notes
+        assert tried.called == (shift == 40)
     assert told[3] == [] and len(told[40]) == 1 and "compare bundle none" in told[40][0]
 
 
