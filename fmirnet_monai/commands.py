@@ -573,7 +573,8 @@ def propagate(
             which is slower and needs no training.
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
         train_epochs: passes in which a segmentation network learns the propagated labels of this volume; the answer is
-            then both together. 30 is a good number and takes some minutes without a GPU; 0 for none.
+            then both together, and what is propagated is written before. 30 is a good number and takes some minutes
+            without a GPU; 0 for none.
         intensity: auto, bundle (its own window), percentiles (of the volume), or a window such as -125,275.
         device: auto, cpu, cuda, cuda:1, mps.
     """

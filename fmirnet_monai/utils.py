@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+BESIDE_GPU = 4  # items at a time, of which the GPU works on one
 GUIDED = "guided_"  # before the name of a metric: it was used as guide, and measures how closely that was followed
 
 
@@ -97,3 +103,36 @@ def process_rank() -> int:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     return int(os.environ.get("RANK", "0"))
+
+
+def at_a_time(
+    work: Callable[[Item], Found], items: Sequence[Item], device: torch.device, doing: str, unit: str, show: bool = True
+) -> list[Found]:
+    """What the work gives for each item, several at a time.
+
+    As many as torch has threads (``OMP_NUM_THREADS``), one thread each: small images keep no more than one busy. On a
+    GPU a few at a time, so that it doesn't wait for what the processor does before and after. The first error ends it.
+
+    Args:
+        work: of one item.
+        items: in the order of the results.
+        device: that works.
+        doing: before the progress bar.
+        unit: of the bar.
+        show: the bar.
+    """
+    threads = torch.get_num_threads()
+    workers = threads if device.type == "cpu" else BESIDE_GPU
+    torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            jobs = [pool.submit(work, item) for item in items]
+            try:
+                for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
+                    job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        torch.set_num_threads(threads)
+    return [job.result() for job in jobs]

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,11 +27,10 @@ from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import TRANSFORMS, own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import known_suffix, process_rank, write_text
+from fmirnet_monai.utils import at_a_time, known_suffix, process_rank, write_text
 
 OWN = {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz"}
 OWN |= {"inverse_displacement.nii.gz", "transform.h5", "metrics.json", "report.html"}
-BESIDE_GPU = 4  # pairs at a time, of which the GPU registers one
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,9 @@ def register_datalist(
     rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     method = replace(method, progress=False)
 
-    def register_one(name: str, pair: Mapping[str, Any]) -> str:
+    def register_one(item: tuple[str, Mapping[str, Any]]) -> str:
         """Why it failed; empty when it is done."""
+        name, pair = item
         files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
         try:
             for text in register_files(files, folder / name, method, outputs).notes:
@@ -137,8 +136,8 @@ def register_datalist(
     mine = dict(list(zip(names, pairs, strict=True))[rank::world])
     if skip_existing:
         mine = {name: pair for name, pair in mine.items() if not (folder / name / "metrics.json").is_file()}
-    failures = _at_a_time(register_one, mine, method.torch_device(), show=rank == 0)
-    errors = {name: failure for name, failure in failures.items() if failure}
+    failures = at_a_time(register_one, [*mine.items()], method.torch_device(), "registering", "pair", rank == 0)
+    errors = {name: failure for name, failure in zip(mine, failures, strict=True) if failure}
     if world > 1:
         dist.init_process_group("gloo", timeout=timedelta(days=1))  # a process waits for the slowest
         gathered: list[dict[str, str]] = [{}] * world
@@ -150,28 +149,6 @@ def register_datalist(
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     return table
-
-
-def _at_a_time(
-    work: Callable[[str, Mapping[str, Any]], str], pairs: Mapping[str, Any], device: torch.device, show: bool
-) -> dict[str, str]:
-    """What the work gives for each pair, several at a time."""
-    threads = torch.get_num_threads()
-    workers = threads if device.type == "cpu" else BESIDE_GPU
-    found: dict[str, str] = {}
-    torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            jobs = {pool.submit(work, name, pair): name for name, pair in pairs.items()}
-            try:
-                for job in tqdm(as_completed(jobs), "registering", len(jobs), unit="pair", disable=not show):
-                    found[jobs[job]] = job.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    finally:
-        torch.set_num_threads(threads)
-    return found
 
 
 def split_files(text: str | None) -> list[str]:
@@ -198,7 +175,8 @@ def propagate_file(
 ) -> registration.Propagation:
     """Label the slices between annotated ones and write the whole label and its confidence.
 
-    See ``propagate`` and, with ``train_epochs``, ``relabel`` of :py:mod:`fmirnet_monai.registration`.
+    See ``propagate`` and, with ``train_epochs``, ``relabel`` of :py:mod:`fmirnet_monai.registration`; what the former
+    gives is written before the latter begins.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -224,12 +202,16 @@ def propagate_file(
         annotation = registration.Annotation.find(sparse, axis, slices)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
+
+    def write(found: registration.Propagation) -> registration.Propagation:
+        data.write_image(found.label, output, Grid.of(volume))
+        data.write_image(found.confidence, beside, Grid.of(volume))
+        return found
+
     scaled, registrar = method.slice_registrar(volume)
-    result = registration.propagate(scaled, sparse, annotation, registrar, progress=True)
+    result = write(registration.propagate(scaled, sparse, annotation, registrar, progress=True))
     if train_epochs:
-        result = registration.relabel(scaled, result, train_epochs, method.torch_device(), progress=True)
-    data.write_image(result.label, output, Grid.of(volume))
-    data.write_image(result.confidence, beside, Grid.of(volume))
+        result = write(registration.relabel(scaled, result, train_epochs, method.torch_device(), progress=True))
     return result
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -210,6 +211,17 @@ def test_propagate_takes_the_labels_that_are_named(volume: dict[str, Path], tmp_
     files = ["--image", str(volume["image"]), "--label", str(volume["sparse"]), "--output", str(tmp_path / "full.mha")]
     main(["propagate", *files, "--label_ids", "5", "--confidence", str(tmp_path / "sure.nrrd")])
     assert set(read_label(tmp_path / "full.mha").unique().tolist()) == {0, 5} and (tmp_path / "sure.nrrd").is_file()
+
+
+def test_what_is_propagated_is_written_before_a_network_learns_it(
+    volume: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmirnet_monai.registration.relabel", Mock(side_effect=KeyboardInterrupt))
+    files = ["--image", str(volume["image"]), "--label", str(volume["sparse"]), "--output", str(tmp_path / "full.mha")]
+    with pytest.raises(KeyboardInterrupt):
+        main(["propagate", *files, "--train_epochs", "2"])
+    assert set(read_label(tmp_path / "full.mha").unique().tolist()) == {0, 2, 5}
+    assert (tmp_path / "full_confidence.mha").is_file()
 
 
 def test_propagate_with_a_network_that_learns_the_volume(volume: dict[str, Path], tmp_path: Path) -> None:

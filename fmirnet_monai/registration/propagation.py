@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
-from tqdm import tqdm
 
 from fmirnet_monai.spatial import DisplacementField, Grid, resize, smooth, warp
 from fmirnet_monai.spatial.image import on_grid, plain
+from fmirnet_monai.utils import at_a_time
 
 from .base import PairRegistrar
 
@@ -184,7 +184,9 @@ def propagate(
     for index in annotation.slices:
         result[index], confidence[index] = labels[index], 1.0
     todo = [index for index in range(len(images)) if annotation.neighbours(index)]
-    for index in tqdm(todo, desc="propagating", unit="slice", disable=not progress):
+
+    def fill(index: int) -> tuple[Tensor, Tensor]:
+        """Label and confidence of a slice."""
         sides = annotation.neighbours(index)
         assert sides is not None
         known = [m.clone() for m in _filled(maps[sides[0]], maps[sides[1]])]
@@ -199,13 +201,17 @@ def propagate(
         blended = share * known[0] + (1 - share) * known[1]
         scores = torch.cat([-blended.amax(0, keepdim=True), blended])
         best = scores.topk(2, dim=0)
-        result[index] = torch.tensor([0, *ids]).to(labels)[best.indices[0]]
         nearer = distance * min(nearness)
         spread = (known[0] - known[1]).abs().gather(0, blended.argmax(0, keepdim=True))[0]
         outline = OUTLINE_ERROR * float(spacing.mean()) + OUTLINE_ERROR_OF_DISTANCE * nearer
         error = torch.sqrt(outline**2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2)
         margin = (best.values[0] - best.values[1]) / 2
-        confidence[index] = torch.special.ndtr(margin / error)
+        return torch.tensor([0, *ids]).to(labels)[best.indices[0]], torch.special.ndtr(margin / error)
+
+    device = torch.device("cpu") if registrar is None else registrar.device
+    filled = at_a_time(fill, todo, device, "propagating", "slice", progress)
+    for index, slices in zip(todo, filled, strict=True):
+        result[index], confidence[index] = slices
     found, certain = (on_grid(part.movedim(0, axis)[None], grid, image) for part in (result, confidence))
     return Propagation(found, certain, annotation)
 

@@ -66,4 +66,6 @@ class LocalCorrelation(nn.Module):
         )
 
     def _features(self, image: Tensor) -> Tensor:
-        return self.length * F.normalize(self.encoder(image), dim=1, eps=1e-3)
+        features = self.encoder(image)
+        # F.normalize, whose norm over an axis with others behind it takes 30 times as long on a CPU
+        return features * (self.length * features.square().sum(1, keepdim=True).clamp_min(1e-6).rsqrt())

@@ -1,0 +1,48 @@
+"""Small things that several rooms need: several items at a time."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from fmirnet_monai.utils import at_a_time
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_as_many_items_at_a_time_as_torch_has_threads(two_threads: None, capsys: pytest.CaptureFixture) -> None:
+    """Two that wait for each other both end, in the items' order, with one thread each."""
+    both = threading.Barrier(2, timeout=10)
+
+    def work(item: int) -> tuple[int, int]:
+        both.wait()
+        time.sleep(0.05 * (4 - item))  # the later ones end earlier
+        return item, torch.get_num_threads()
+
+    assert at_a_time(work, [0, 1, 2, 3], CPU, "counting", "number") == [(item, 1) for item in range(4)]
+    assert torch.get_num_threads() == 2
+    assert "counting: 100%" in capsys.readouterr().err
+
+
+def test_the_first_error_ends_it(two_threads: None, capsys: pytest.CaptureFixture) -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 0:
+            raise ValueError("no")
+        time.sleep(0.05)
+        done.append(item)
+
+    with pytest.raises(ValueError, match="no"):
+        at_a_time(work, [*range(100)], CPU, "counting", "number", show=False)
+    assert len(done) < 50 and torch.get_num_threads() == 2
+    assert capsys.readouterr().err == ""
