@@ -15,12 +15,13 @@ LABEL_BIN := $(LABEL_VENV)/bin
 LABEL_APP := apps/fmirnet_label
 STUDIES ?= work/studies
 
-.PHONY: help install train test tables lint format label-env label test-label clean
+.PHONY: help install train test tables speed lint format label-env label test-label clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
 	@echo "make test    lint, type check and all tests, in JOBS=$(JOBS) processes of one thread"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
+	@echo "make speed   seconds and memory of FMIRNet, its opponents and the commands, into docs/results; nothing else may run"
 	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none"
 	@echo "make test-label  ask such a server over REST (about two minutes, after an environment of its own)"
 	@echo "make format  format the code"
@@ -50,6 +51,9 @@ tables: install
 		$(BIN)/python -m fmirnet_monai table --study benchmarks/$$table.json --source_dir $(DATA) \
 			--work_dir $(WORK) --results_dir docs/results || exit 1; \
 	done
+
+speed: install
+	$(BIN)/python benchmarks/speed.py
 
 format: install
 	$(BIN)/ruff check --fix .
