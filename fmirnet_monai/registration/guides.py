@@ -103,8 +103,10 @@ class _Channels(Guide):
         """See :py:meth:`Guide.pull`."""
         warped, sigma = self._warped(ddf), max(sigma, self.spread)
         errors, slope = self.compare(warped, seen)
-        axes = range(2, warped.dim())
-        downhill = torch.stack([-(slope * torch.gradient(warped, dim=axis)[0]).sum(1) for axis in axes], dim=1)
+        downhill = torch.zeros_like(ddf)
+        for raises, channel in zip(slope.split(1, dim=1), warped.split(1, dim=1), strict=True):  # all take more memory
+            for axis in range(2, warped.dim()):
+                downhill[:, axis - 2 : axis - 1] -= raises * torch.gradient(channel, dim=axis)[0]
         force = smooth(downhill * scale**2, sigma)
         return force / longest(force / scale).clamp(min=self.full(sigma)), errors
 
@@ -135,13 +137,18 @@ class LabelGuide(_Channels):
 
     def compare(self, warped: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """See :py:meth:`_Channels.compare`."""
-        axes = tuple(range(2, warped.dim()))
-        sizes = ((warped + self.fixed) * seen).sum(axes)
-        both = (2 * warped * self.fixed * seen).sum(axes)
-        total = sizes.sum(1)
-        errors = torch.where(total > 0, 1 - both.sum(1) / total.clamp(min=TINY), 0.0)
-        dice = both / sizes.clamp(min=TINY)
-        return errors, (dice.reshape(*dice.shape, *[1] * len(axes)) - 2 * self.fixed) * seen
+        weights = seen.flatten(2).mT.to(warped)
+
+        def total(channels: Tensor) -> Tensor:
+            return (channels.flatten(2) @ weights)[..., 0]
+
+        pairs = zip(warped.split(1, dim=1), self.fixed.split(1, dim=1), strict=True)
+        sizes = total(warped) + total(self.fixed)
+        both = 2 * torch.cat([total(one * other) for one, other in pairs], dim=1)
+        whole = sizes.sum(1)
+        errors = torch.where(whole > 0, 1 - both.sum(1) / whole.clamp(min=TINY), 0.0)
+        dice = (both / sizes.clamp(min=TINY)).reshape(*sizes.shape, *[1] * (warped.dim() - 2))
+        return errors, torch.sub(dice, self.fixed, alpha=2).mul_(seen)
 
 
 @dataclass(frozen=True, eq=False)

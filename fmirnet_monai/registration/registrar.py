@@ -28,6 +28,7 @@ from .result import timed
 from .search import DiscreteSearch
 
 TOGETHER = 8  # slices of a volume that are registered as one batch
+FOUND = 0.5  # probability of a structure somewhere, above which an image shows it
 THIN = 16  # a volume with fewer slices than this along an axis is registered slice by slice
 OPTIMIZERS: dict[str, type[FieldOptimizer]] = {"dense": DenseOptimizer, "affine": AffineOptimizer}
 # where descent starts beside the identity; coarse levels suffice for an affine map
@@ -298,14 +299,17 @@ class Registrar(PairRegistrar):
             if self.guidance.extractor is not None and self.guidance.features:
                 guides = [*guides, feature_guide(self.guidance.extractor, moving, fixed, self.guidance.features)]
             if self.structures is not None and self.guidance.structures:
-                guides = [*guides, self._structures(moving, fixed)]
+                guides = [*guides, *self._structures(moving, fixed)]
             return self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, guides)
 
-    def _structures(self, moving: Tensor, fixed: Tensor) -> LabelGuide:
-        """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``."""
+    def _structures(self, moving: Tensor, fixed: Tensor) -> list[LabelGuide]:
+        """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``, if any."""
         find = cast(Extractor, self.structures)
         with torch.no_grad():
-            return LabelGuide(moving=find(moving), fixed=find(fixed), weight=self.guidance.structures)
+            found = [find(moving), find(fixed)]
+        shown = torch.stack([side.flatten(2).amax(2)[0] > FOUND for side in found]).all(0)  # others pull nothing
+        sides = [side[:, shown] for side in found]
+        return [LabelGuide(moving=sides[0], fixed=sides[1], weight=self.guidance.structures)] if shown.any() else []
 
     def certainty(self, image: Tensor) -> float:
         """How sure :py:attr:`structures` is of what it finds in a volume: the mean probability of the likeliest one.

@@ -282,6 +282,18 @@ def test_items_of_a_batch_are_guided_each_by_itself() -> None:
     torch.testing.assert_close(together, torch.cat(single), rtol=0, atol=1e-4)
 
 
+def test_labels_are_compared_by_soft_dice_where_both_images_are_valid() -> None:
+    moving, fixed = torch.rand(2, 2, 3, 9, 8, 7, generator=torch.Generator().manual_seed(0))
+    seen = torch.rand(2, 1, 9, 8, 7, generator=torch.Generator().manual_seed(1)) > 0.3
+    errors, slope = LabelGuide(moving=moving, fixed=fixed).compare(moving, seen)
+    both, sizes = (part.flatten(2).sum(2) for part in (2 * moving * fixed * seen, (moving + fixed) * seen))
+    torch.testing.assert_close(errors, 1 - both.sum(1) / sizes.sum(1))
+    leaf = moving.clone().requires_grad_()
+    dice = (2 * leaf * fixed * seen).flatten(2).sum(2) / ((leaf + fixed) * seen).flatten(2).sum(2)
+    (gradient,) = torch.autograd.grad((-dice * sizes).sum(), leaf)  # each label by its size
+    torch.testing.assert_close(slope, gradient, rtol=1e-4, atol=1e-5)
+
+
 def test_pulls_are_at_most_a_voxel_and_shrink_near_the_aim() -> None:
     size, ddf = (24, 30), torch.zeros(1, 2, 24, 30)
     seen, scale = torch.ones(1, 1, *size, dtype=torch.bool), torch.ones(1, 2, 1, 1)

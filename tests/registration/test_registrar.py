@@ -339,6 +339,29 @@ def test_structures_that_a_network_finds_guide_the_refinement() -> None:
     assert dice(1.0) > 0.85 > dice(0.0) + 0.1
 
 
+def test_structures_that_one_image_does_not_show_guide_nothing() -> None:
+    shown = {"moving": (0.9, 0.4, 0.9), "fixed": (0.9, 0.9, 0.4)}
+
+    class Listening(DenseOptimizer):
+        def __call__(self, *images: Any) -> Tensor:
+            self.guides = images[-1]
+            return super().__call__(*images)
+
+    def find(image: Tensor) -> Tensor:
+        side = shown["fixed" if image.mean() > 0.5 else "moving"]
+        return image.new_tensor(side).reshape(1, 3, 1, 1, 1) * image.new_ones(1, 1, *image.shape[2:]).tril()
+
+    moving, fixed = (MetaTensor(0.6 * torch.rand(1, 20, 20, 20) + 0.4 * number) for number in (0, 1))
+    optimizer = Listening(nn.MSELoss(), (2,))
+    registrar = Registrar(None, optimizer, structures=find, guidance=Guidance(), intensity=lambda image: image)
+    registrar.register(moving, fixed)
+    (guide,) = optimizer.guides
+    assert guide.moving.shape[1] == guide.fixed.shape[1] == 1 and float(guide.moving.max()) == pytest.approx(0.9)
+    shown["fixed"] = (0.4, 0.9, 0.4)
+    registrar.register(moving, fixed)
+    assert optimizer.guides == []
+
+
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "SLA", "PIR"])
 def test_a_network_sees_volumes_in_lps_order_whatever_their_axes(codes: str) -> None:
     class Lefts(nn.Module):
