@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
-from fmirnet_monai.spatial.smoothing import along
+from fmirnet_monai.spatial.smoothing import Filter
 
 from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
@@ -17,9 +19,14 @@ def _box_sums(images: Tensor, width: int) -> Tensor:
     precision on some devices.
     """
     for axis in range(2, images.dim()):
-        places = torch.arange(images.shape[axis], device=images.device)
-        images = along(axis, ((places[:, None] - places).abs() <= width // 2).to(images), images)
+        images = _box(width, images.shape[axis]).along(axis, images)
     return images
+
+
+@lru_cache(maxsize=64)
+def _box(width: int, size: int) -> Filter:
+    places = torch.arange(size)
+    return Filter(((places[:, None] - places).abs() <= width // 2).float())
 
 
 def local_ncc_map(

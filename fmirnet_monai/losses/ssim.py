@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
-from fmirnet_monai.spatial.smoothing import along, windows
+from fmirnet_monai.spatial.smoothing import Filter, windows
 
 from .masked import SMALLEST, as_weights, masked_mean, only_valid
 
@@ -67,16 +67,15 @@ def ssim_map(
 def _smooth(moments: Tensor, win_size: int, kernel_sigma: float) -> Tensor:
     """Weighted sums ``(moments, B, C, *centres)`` of ``(moments, B, C, *spatial)`` under a window that fits."""
     for axis in range(3, moments.dim()):
-        moments = along(axis, _window_matrix(win_size, kernel_sigma, moments.shape[axis]).to(moments), moments)
+        moments = _window(win_size, kernel_sigma, moments.shape[axis]).along(axis, moments)
     return moments
 
 
 @lru_cache(maxsize=64)
-def _window_matrix(win_size: int, kernel_sigma: float, size: int) -> Tensor:
-    with torch.inference_mode(False):  # or it could serve no gradient later
-        offsets = torch.arange(win_size) - (win_size - 1) / 2
-        window = torch.exp(-0.5 * (offsets / kernel_sigma) ** 2)
-        return windows(window / window.sum(), size)
+def _window(win_size: int, kernel_sigma: float, size: int) -> Filter:
+    offsets = torch.arange(win_size) - (win_size - 1) / 2
+    window = torch.exp(-0.5 * (offsets / kernel_sigma) ** 2)
+    return windows(window / window.sum(), size)
 
 
 def window_centres(tensor: Tensor, win_size: int = 11) -> Tensor:
