@@ -185,7 +185,7 @@ def propagate(
         result[index], confidence[index] = labels[index], 1.0
     todo = [index for index in range(len(images)) if annotation.neighbours(index)]
 
-    def fill(index: int) -> tuple[Tensor, Tensor]:
+    def fill(index: int) -> None:
         """Label and confidence of a slice."""
         sides = annotation.neighbours(index)
         assert sides is not None
@@ -206,12 +206,11 @@ def propagate(
         outline = OUTLINE_ERROR * float(spacing.mean()) + OUTLINE_ERROR_OF_DISTANCE * nearer
         error = torch.sqrt(outline**2 + (OUTLINE_ERROR_OF_DISAGREEMENT * spread) ** 2)
         margin = (best.values[0] - best.values[1]) / 2
-        return torch.tensor([0, *ids]).to(labels)[best.indices[0]], torch.special.ndtr(margin / error)
+        result[index] = torch.tensor([0, *ids]).to(labels)[best.indices[0]]
+        confidence[index] = torch.special.ndtr(margin / error)
 
     device = torch.device("cpu") if registrar is None else registrar.device
-    filled = at_a_time(fill, todo, device, "propagating", "slice", progress)
-    for index, slices in zip(todo, filled, strict=True):
-        result[index], confidence[index] = slices
+    at_a_time(fill, todo, device, "propagating", "slice", progress)
     found, certain = (on_grid(part.movedim(0, axis)[None], grid, image) for part in (result, confidence))
     return Propagation(found, certain, annotation)
 

@@ -101,8 +101,8 @@ class Registrar(PairRegistrar):
         structures: gives the probabilities ``(1, K, *spatial)`` of structures in a volume ``(1, 1, *spatial)``, which
             guide the refinement; None for none.
         rival: registers at half the working resolution, to tell whether direct optimisation does better than the
-            network, where its starts show that the images lie far apart; nearer than that it never did
-            (``benchmarks/quick_check.py``). None leaves it out. Of the slices of a volume, the middle one is tried.
+            network; None leaves it out. It is tried where its starts show that the images lie far apart, for it never
+            did elsewhere (``benchmarks/quick_check.py``). Of the slices of a volume, the middle one is tried.
         window: of intensities, which a bundle has where its images are measured in absolute units; ``intensity`` may
             be made of it.
         progress: show a bar while slices are registered.
