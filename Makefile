@@ -15,11 +15,12 @@ LABEL_BIN := $(LABEL_VENV)/bin
 LABEL_APP := apps/fmirnet_label
 STUDIES ?= work/studies
 
-.PHONY: help install train test tables speed lint format label-env label test-label clean
+.PHONY: help install train test test-all tables speed lint format label-env label test-label clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
-	@echo "make test    lint, type check and all tests, in JOBS=$(JOBS) processes of one thread"
+	@echo "make test    lint, type check and the tests that take seconds, in JOBS=$(JOBS) processes of one thread"
+	@echo "make test-all  these, those that train and export whole bundles, and make test-label"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
 	@echo "make speed   seconds and memory of FMIRNet, its opponents and the commands, into docs/results; nothing else may run"
 	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none"
@@ -43,8 +44,14 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-all: test
+	$(PYTEST) -m slow
+	$(MAKE) test-label
 
 tables: install
 	for table in $(TABLES); do \

@@ -23,6 +23,8 @@ from fmirnet_monai.export import check_onnx, check_torchscript, export_onnx, nee
 from fmirnet_monai.networks import FMIRNet
 from fmirnet_monai.study.methods import Context
 
+pytestmark = pytest.mark.slow
+
 NAME = "fmirnet_chaos"
 # an interpreter that starts with this on its path has no fmirnet_monai, wherever it is installed
 WITHOUT_PACKAGE = """

@@ -22,6 +22,8 @@ from monai.transforms import Compose
 
 from fmirnet_monai.data import load_pairs
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = BUNDLES / "fmirnet_chaos"
 CONFIGS = BUNDLE / "configs"
 TRAIN, EVALUATE, INFERENCE, MULTI_GPU = (

@@ -18,6 +18,8 @@ from monai.bundle import ConfigParser
 from fmirnet_monai.data import load_volumes
 from fmirnet_monai.study import run_study
 
+pytestmark = pytest.mark.slow
+
 JOINT = [BUNDLES / name for name in ("runet_chaos", "rfcn_chaos")]
 RUNET = JOINT[0]
 VARIANTS = sorted(file.stem for file in (RUNET / "configs" / "variants").glob("*.json"))

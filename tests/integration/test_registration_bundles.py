@@ -30,6 +30,8 @@ from fmirnet_monai.data import (
     write_phantom,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Small:

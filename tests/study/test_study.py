@@ -14,6 +14,7 @@ from fmirnet_monai.study import run_study
 from fmirnet_monai.study.training import TrainingJob
 
 
+@pytest.mark.slow
 def test_study_from_raw_data_to_table(raw_phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way with two tiny trainings; a second run trains nothing and gives the same table."""
     monkeypatch.setattr(methods_module, "LOSS_GRID", {"loss#weights#smoothness": [0.01]})

@@ -10,6 +10,7 @@ import pytest
 from fmirnet_monai.study import Cases, Context, MethodSpec, parse_methods, tune, tuning
 
 
+@pytest.mark.slow
 def test_tuning_takes_the_best_trial_and_compare_takes_its_settings(
     cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
