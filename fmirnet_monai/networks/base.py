@@ -17,7 +17,7 @@ def extend(x: Tensor, divisor: int) -> Tensor:
     padding: list[int] = []
     for size in x.shape[2:]:
         padding = [0, -size % divisor] + padding
-    return F.pad(x, padding, mode="replicate") if sum(padding) > 0 else x  # which would be copied
+    return F.pad(x, padding, mode="replicate")
 
 
 def crop(x: Tensor, like: Tensor) -> Tensor:
