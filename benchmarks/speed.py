@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -133,8 +133,8 @@ def measured(work: Callable[[], object]) -> float:
     return median(seconds[1:])
 
 
-def pairs(sizes: Sequence[tuple[int, ...]], limit: float) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds and peak MiB of each method at each size."""
+def pairs(sizes: Sequence[tuple[int, ...]], limit: float) -> Iterator[dict[str, dict[str, dict[str, float]]]]:
+    """Seconds and peak MiB of each method at each size, as far as they are known, after each of them."""
     from tqdm import tqdm
 
     from fmirnet_monai.memory import peak_memory
@@ -158,7 +158,7 @@ def pairs(sizes: Sequence[tuple[int, ...]], limit: float) -> dict[str, dict[str,
             tqdm.write(f"{method}, {name(size)}: left out, {error}")
             continue
         found[method][name(size)] = {"seconds": seconds / (8 if method == BATCH else 1), "mib": memory}
-    return found
+        yield found
 
 
 def convolutions(sizes: Sequence[tuple[int, ...]]) -> dict[str, dict[str, float]]:
@@ -406,11 +406,11 @@ def main() -> None:
         "batches": rates,
         "ssim": ssim(),
         "convolutions": convolutions(sizes),
-        "pairs": pairs(sizes, options.limit),
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    options.output.with_suffix(".md").write_text(written(content))
+    for content["pairs"] in pairs(sizes, options.limit):  # what is interrupted has written what it knows
+        options.output.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+        options.output.with_suffix(".md").write_text(written(content))
     draw(content, options.output.with_suffix(".png"))
     print(options.output.with_suffix(".md"))
 
