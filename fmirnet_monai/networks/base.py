@@ -12,6 +12,17 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
 
 
+def channels_last_gradient(x: Tensor) -> Tensor:
+    """The tensor itself, whose gradient comes with the channels of a voxel side by side.
+
+    That of a part of a concatenation is a view with gaps, for which torch's backward pass of a linear upsampling takes
+    a way several times slower.
+    """
+    if not torch.jit.is_scripting() and not torch.compiler.is_compiling() and x.requires_grad:
+        x.register_hook(channels_last)
+    return x
+
+
 def extend(x: Tensor, divisor: int) -> Tensor:
     """Repeat the last voxels of ``(B, channels, *spatial)`` until ``divisor`` divides each size."""
     padding: list[int] = []

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fmirnet_monai.networks import DualPRNet, FlowNetS, LapIRN, RecursiveCascade, UDRSNet, VoxelMorph
-from fmirnet_monai.networks.base import PairNetwork
+from fmirnet_monai.networks.base import PairNetwork, channels_last_gradient
 from fmirnet_monai.spatial import warp
 
 # small networks by spatial dimensions and image channels; FMIRNet with its many options has all this in test_fmirnet.py
@@ -97,6 +97,17 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     x = torch.rand(2, 2, 32, 24)
     F.mse_loss(warp(x[:, :1], net(x)), x[:, 1:]).backward()
     assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_gradient_of_a_concatenated_part_has_no_gaps() -> None:
+    """And is the same as without."""
+    x = torch.rand(2, 4, 8, 6, requires_grad=True)
+    (expected,) = torch.autograd.grad(torch.cat([x, x.detach()], 1).square().sum(), x)
+    layouts = []
+    y = channels_last_gradient(x.clone())
+    y.register_hook(lambda g: layouts.append(g.is_contiguous(memory_format=torch.channels_last)))
+    torch.cat([y, x.detach()], 1).square().sum().backward()
+    assert torch.equal(x.grad, expected) and layouts == [True]
 
 
 @each_network

@@ -11,7 +11,7 @@ from monai.networks.blocks import ResidualUnit
 from monai.networks.layers import Conv
 from torch import Tensor, nn
 
-from fmirnet_monai.networks.base import channels_last
+from fmirnet_monai.networks.base import channels_last, channels_last_gradient
 from fmirnet_monai.networks.blocks.init import near_zero
 
 LEAKY_RELU = ("leakyrelu", {"negative_slope": 0.2})
@@ -74,7 +74,7 @@ class ResUNetPyramid(nn.Module):
         for up in self.up:
             level -= 1
             x = F.interpolate(x, size=skips[level].shape[2:], mode=self.mode, align_corners=False)
-            x = up(torch.cat([x, skips[level]], dim=1))
+            x = up(torch.cat([channels_last_gradient(x), skips[level]], dim=1))
             features.append(x)
         return features
 
