@@ -52,6 +52,9 @@ def sample_at(image: Tensor, points: Tensor) -> Tensor:
     The image is neither copied nor converted: positions are rounded to its precision, 1e-5 voxels in a volume of 500.
     Beyond its outermost voxels' centres the border's values hold. Gives ``(C, *size)`` in the dtype of ``image``.
     """
+    if image.dim() == 4 and 1 in image.shape[1:]:  # a slice: nothing changes across it, and to the last bit
+        across = image.shape[1:].index(1)
+        return sample_at(image.squeeze(across + 1), points[..., [axis for axis in range(3) if axis != across]])
     flat = points.reshape(*[1] * (image.dim() - 1), -1, points.shape[-1])
     size = torch.tensor(image.shape[1:]).to(points)
     grid = (flat * (2.0 / (size - 1).clamp(min=1)) - 1.0).flip(-1).to(image)
