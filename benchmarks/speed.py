@@ -81,8 +81,7 @@ def prepared(method: str, size: Sequence[int]) -> Callable[[], object]:
     from fmirnet_monai.registration import Registrar
     from fmirnet_monai.registration.intensity import Window
     from fmirnet_monai.registration.registrar import default_optimizer
-    from fmirnet_monai.study.methods import CLASSICAL as REGISTRARS
-    from fmirnet_monai.study.methods import read_tuned
+    from fmirnet_monai.study.methods import Context, parse_methods
 
     class Pair(nn.Module):
         """MONAI's network, of a pair as one tensor."""
@@ -97,9 +96,8 @@ def prepared(method: str, size: Sequence[int]) -> Callable[[], object]:
     dims = len(size)
     common: dict[str, Any] = {"affine": "off", "intensity": Window(*WINDOW)}
     if method in CLASSICAL:
-        tuned = read_tuned(ROOT / "benchmarks" / "tuned" / f"{TUNED[dims]}.json").get(method, {})
-        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in tuned.items()}
-        registrar = REGISTRARS[method](**common, **settings)
+        tuned = ROOT / "benchmarks" / "tuned" / f"{TUNED[dims]}.json"
+        registrar = parse_methods([method], tuned)[0].build(Context(), dims)  # its window is WINDOW
     elif method == OPTIMISE:
         registrar = Registrar(None, default_optimizer(dims), spatial_dims=dims, spatial_size=max(size), **common)
     elif method == VOXELMORPH:
@@ -153,11 +151,12 @@ def pairs(sizes: Sequence[tuple[int, ...]], limit: float) -> Iterator[dict[str, 
         try:
             work = partial(prepared, method, size)
             seconds = measured(work())
-            memory = peak_memory(work) if seconds < limit / 10 else math.nan
+            memory = peak_memory(work) if seconds < limit / 10 else None
         except (ImportError, ValueError, RuntimeError) as error:
             tqdm.write(f"{method}, {name(size)}: left out, {error}")
             continue
-        found[method][name(size)] = {"seconds": seconds / (8 if method == BATCH else 1), "mib": memory}
+        cell = {"seconds": seconds / (8 if method == BATCH else 1)}
+        found[method][name(size)] = cell if memory is None else {**cell, "mib": memory}
         yield found
 
 
@@ -250,21 +249,20 @@ def shell(folder: Path, threads: int) -> dict[str, float]:
     return found
 
 
-def batches(folder: Path, count: int = 60) -> dict[str, float]:
+def batches(folder: Path, count: int = 110) -> dict[str, float]:
     """Pairs a second of ``register --datalist``, files to files, by ``fmirnet_chaos`` without refinement or report."""
     from fmirnet_monai.registration import Method
     from fmirnet_monai.workflow import Outputs, register_datalist
 
     files = {side: str(folder / f"{side}.nii.gz") for side in ("moving", "fixed")}
-    method, found = Method("fmirnet_chaos", refine=0), {}
+    listed, found = folder / "pairs.json", {}
+    listed.write_text(json.dumps({"test": [files] * count}))
     for title, whole in (("with metrics and inverse", True), ("without", False)):
-        outputs = Outputs(report=False, inverse=whole, metrics=whole)
-        for pairs in (2, count):  # the first warm up
-            listed = folder / "pairs.json"
-            listed.write_text(json.dumps({"test": [files] * pairs}))
-            begin = time.perf_counter()
-            register_datalist(listed, "test", folder / f"batch_{whole}_{pairs}", method, outputs)
-            found[title] = pairs / (time.perf_counter() - begin)
+        method = Method("fmirnet_chaos", refine=0, quick_check=whole)
+        register_datalist(listed, "test", folder / title, method, Outputs(report=False, inverse=whole, metrics=whole))
+        ended = sorted(file.stat().st_mtime for file in (folder / title).glob("*/metrics.json"))
+        begun = count // 10  # start-up aside
+        found[title] = (count - 1 - begun) / (ended[-1] - ended[begun])
     return found
 
 
@@ -322,7 +320,7 @@ def written(content: Mapping[str, Any]) -> str:
             ),
             "Peak memory in MiB beyond what the loaded program holds:",
             "",
-            *table(sizes, cells(lambda cell, _: "–" if math.isnan(cell["mib"]) else f"{cell['mib']:.0f}")),
+            *table(sizes, cells(lambda cell, _: f"{cell['mib']:.0f}" if "mib" in cell else "–")),
             "The network alone, one pass, in single precision:",
             "",
             *table(

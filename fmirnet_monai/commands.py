@@ -469,7 +469,7 @@ def register(
         antialias: smooth the moving image before warping where the fixed image is coarser; ITK and ANTs then give
             another image from the same transform. What is registered always is.
         inverse: make and write the inverse map.
-        metrics: measure.
+        metrics: measure, and check whether direct optimisation would do better than a bundle for slices.
         device: auto, cpu, cuda, cuda:1, mps.
         report: write report.html.
     """
@@ -498,6 +498,7 @@ def register(
         guidance,
         flips,
         variant,
+        quick_check=metrics,
     )
     outputs = fm.workflow.Outputs(report, inverse, metrics)
     if datalist is not None:

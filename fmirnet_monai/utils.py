@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -106,7 +108,14 @@ def process_rank() -> int:
 
 
 def at_a_time(
-    work: Callable[[Item], Found], items: Sequence[Item], device: torch.device, doing: str, unit: str, show: bool = True
+    work: Callable[[Item], Found],
+    items: Sequence[Item],
+    device: torch.device,
+    doing: str,
+    unit: str,
+    show: bool = True,
+    said: Callable[[Found], object] = lambda found: None,
+    processes: bool = False,
 ) -> list[Found]:
     """What the work gives for each item, several at a time.
 
@@ -120,19 +129,55 @@ def at_a_time(
         doing: before the progress bar.
         unit: of the bar.
         show: the bar.
+        said: gets each result as soon as it is there.
+        processes: share the items out over processes in place of threads, which wait for each other while Python
+            itself works. Each takes a few seconds to begin. Work, items and results must pickle. On a GPU, and where
+            one at a time is all, there are none.
+
+    Raises:
+        RuntimeError: when such a process is killed.
     """
     threads = torch.get_num_threads()
-    workers = threads if device.type == "cpu" else BESIDE_GPU
+    workers = min(threads if device.type == "cpu" else BESIDE_GPU, max(1, len(items)))
+    apart = processes and device.type == "cpu" and workers > 1
     torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
     try:
-        with ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(work, item) for item in items]
+        with processes_of(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
+            jobs = [pool.submit(_work_on if apart else work, item) for item in items]
             try:
                 for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
-                    job.result()
+                    said(job.result())
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    f"{doing}: one of {workers} processes was killed, as happens when memory is short; set "
+                    "OMP_NUM_THREADS to a smaller number."
+                ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:
         torch.set_num_threads(threads)
     return [job.result() for job in jobs]
+
+
+def processes_of(workers: int, work: Callable[[Any], Any] | None = None) -> Executor:
+    """Fresh processes of one thread each, which hold ``work``: forked ones would inherit ITK's and torch's threads."""
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,))
+
+
+_held: list[Callable[[Any], Any] | None] = []  # where this process is one of those of ``processes_of``
+
+
+def _begin(work: Callable[[Any], Any] | None) -> None:
+    """One thread, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
+    _held[:] = [work]
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+    torch.set_num_threads(1)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+
+def _work_on(item: Any) -> Any:
+    (work,) = _held
+    assert work is not None
+    return work(item)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,10 @@ def register_datalist(
 ) -> Any:
     """Register every pair of a section, each into a folder of its own, and write ``summary.csv``.
 
-    As many pairs are registered at a time as torch has threads (``OMP_NUM_THREADS``), one thread each: small images
-    keep no more than one busy. On a GPU a few at a time are read and written beside the one that it registers. Under
-    ``torchrun`` the pairs are shared out over the processes; the first one writes the summary. A pair that fails is
-    reported and left out, the rest is done.
+    As many pairs are registered at a time as torch has threads (``OMP_NUM_THREADS``), each by a process of one thread:
+    small images keep no more than one busy. On a GPU a few at a time are read and written beside the one that it
+    registers. Under ``torchrun`` the pairs are shared out over the processes; the first one writes the summary. A pair
+    that fails is reported and left out, the rest is done.
 
     Returns:
         a pandas DataFrame, one row a pair: its folder, its metrics, and ``error`` where it failed.
@@ -120,24 +121,20 @@ def register_datalist(
     rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     method = replace(method, progress=False)
 
-    def register_one(item: tuple[str, Mapping[str, Any]]) -> str:
-        """Why it failed; empty when it is done."""
-        name, pair = item
-        files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
-        try:
-            for text in register_files(files, folder / name, method, outputs).notes:
-                tqdm.write(f"{name}: {text}")
-        except (ValueError, OSError, RuntimeError) as error:
-            message = " ".join(str(error).split())
-            tqdm.write(f"{name}: {message}")
-            return message
-        return ""
-
     mine = dict(list(zip(names, pairs, strict=True))[rank::world])
     if skip_existing:
         mine = {name: pair for name, pair in mine.items() if not (folder / name / "metrics.json").is_file()}
-    failures = at_a_time(register_one, [*mine.items()], method.torch_device(), "registering", "pair", rank == 0)
-    errors = {name: failure for name, failure in zip(mine, failures, strict=True) if failure}
+    done = at_a_time(
+        partial(_register_one, folder=folder, method=method, outputs=outputs),
+        [*mine.items()],
+        method.torch_device(),
+        "registering",
+        "pair",
+        show=rank == 0,
+        said=_Done.say,
+        processes=True,
+    )
+    errors = {one.name: one.error for one in done if one.error}
     if world > 1:
         dist.init_process_group("gloo", timeout=timedelta(days=1))  # a process waits for the slowest
         gathered: list[dict[str, str]] = [{}] * world
@@ -149,6 +146,28 @@ def register_datalist(
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
     return table
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What is to be told of a pair: why it failed, empty when it is done, and its notes."""
+
+    name: str
+    error: str
+    notes: Sequence[str] = ()
+
+    def say(self) -> None:
+        for text in (*self.notes, *([self.error] if self.error else ())):
+            tqdm.write(f"{self.name}: {text}")
+
+
+def _register_one(item: tuple[str, Mapping[str, Any]], folder: Path, method: Method, outputs: Outputs | None) -> _Done:
+    name, pair = item
+    files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
+    try:
+        return _Done(name, "", register_files(files, folder / name, method, outputs).notes)
+    except (ValueError, OSError, RuntimeError) as error:
+        return _Done(name, " ".join(str(error).split()))
 
 
 def split_files(text: str | None) -> list[str]:

@@ -1,5 +1,6 @@
 """Small things that several rooms need: several items at a time."""
 
+import os
 import threading
 import time
 
@@ -9,6 +10,10 @@ import torch
 from fmirnet_monai.utils import at_a_time
 
 CPU = torch.device("cpu")
+
+
+def own_process(item: int) -> tuple[int, int, int]:
+    return item, torch.get_num_threads(), os.getpid()
 
 
 @pytest.fixture
@@ -31,6 +36,19 @@ def test_as_many_items_at_a_time_as_torch_has_threads(two_threads: None, capsys:
     assert at_a_time(work, [0, 1, 2, 3], CPU, "counting", "number") == [(item, 1) for item in range(4)]
     assert torch.get_num_threads() == 2
     assert "counting: 100%" in capsys.readouterr().err
+
+
+def test_processes_of_one_thread(two_threads: None) -> None:
+    said: list[tuple[int, int]] = []
+    found = at_a_time(own_process, [3, 2, 1], CPU, "counting", "number", said=said.append, processes=True)
+    assert [item for item, *_ in found] == [3, 2, 1] and sorted(said) == sorted(found)
+    assert {threads for _, threads, _ in found} == {1} and os.getpid() not in {process for *_, process in found}
+
+
+def test_a_killed_process_is_told(two_threads: None) -> None:
+    with pytest.raises(RuntimeError, match=r"counting: one of 2 processes was killed.* set OMP_NUM_THREADS"):
+        at_a_time(os._exit, [1, 2], CPU, "counting", "number", show=False, processes=True)
+    assert torch.get_num_threads() == 2
 
 
 def test_the_first_error_ends_it(two_threads: None, capsys: pytest.CaptureFixture) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fmirnet_monai.spatial import Affine, Grid, Map, extend, resample, resize
 from fmirnet_monai.spatial.image import plain
@@ -87,7 +88,23 @@ class Hints:
     channels: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
 
 
-def load_extractor(path: str | Path, device: torch.device | None = None) -> Extractor:
+class FileExtractor(nn.Module):
+    """A feature extractor that was read from a file, and is read again in another process."""
+
+    def __init__(self, path: str | Path, program: nn.Module) -> None:
+        super().__init__()
+        self.path = path
+        self.program = program
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(1, F, *size)`` of an image ``(1, 1, *spatial)``."""
+        return self.program(image)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_extractor, (self.path,)  # neither TorchScript nor an exported program pickles
+
+
+def load_extractor(path: str | Path, device: torch.device | None = None) -> FileExtractor:
     """A feature extractor from a file of TorchScript or of ``torch.export``.
 
     Raises:
@@ -97,11 +114,11 @@ def load_extractor(path: str | Path, device: torch.device | None = None) -> Extr
     if not Path(path).is_file():
         raise FileNotFoundError(f"features: no such file: {path}; give a TorchScript or exported program.")
     try:
-        return torch.jit.load(str(path), map_location=device or "cpu").eval()
+        return FileExtractor(path, torch.jit.load(str(path), map_location=device or "cpu").eval())
     except (RuntimeError, ValueError):
         pass
     try:
-        return torch.export.load(str(path)).module().to(device or "cpu")
+        return FileExtractor(path, torch.export.load(str(path)).module().to(device or "cpu"))
     except Exception as error:  # zip, pickle and schema errors of many kinds
         raise ValueError(
             f"features: {path} is neither TorchScript (torch.jit.save) nor an exported program (torch.export.save): "

@@ -32,7 +32,8 @@ CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
 class Method:
     """How pairs are to be registered; see the arguments of the command ``register``. A bundle is loaded once.
 
-    ``progress`` shows a bar while the slices of a volume are registered.
+    ``progress`` shows a bar while the slices of a volume are registered. ``quick_check`` tells, of a network's field of
+    slices, whether direct optimisation would do better (:py:attr:`Registrar.rival`).
     """
 
     bundle: str | None = None
@@ -49,6 +50,7 @@ class Method:
     flips: bool = False
     variant: str | None = None
     progress: bool = True
+    quick_check: bool = True
     _loaded: dict[tuple[str, int], Registrar] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class Method:
                 registrar = self._for_pair(bundle, flat, moving, fixed)
             known = f"{'not ' if bundle == NO_BUNDLE else ''}of a kind that {BUNDLE_3D} knows"
             registrar.settings["volumes"] = f"{known}, certainty {certainties[0]:.2f} and {certainties[1]:.2f}"
-        if registrar.network is not None and registrar.spatial_dims == 2:
+        if self.quick_check and registrar.network is not None and registrar.spatial_dims == 2:
             registrar.rival = quick_optimizer()
         if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
             takes = "slices" if registrar.spatial_dims == 2 else "volumes"

@@ -69,6 +69,7 @@ class FieldOptimizer(ABC):
         fixed_mask: Tensor | None = None,
         spacing: Sequence[float] | None = None,
         guides: Sequence[Guide] = (),
+        begun: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Register a batch.
 
@@ -80,6 +81,7 @@ class FieldOptimizer(ABC):
             fixed_mask: the same of the fixed image.
             spacing: voxel size along each axis, in any unit; by default equal. Only the dense one makes use of it.
             guides: what else is to fit, of the dense one.
+            begun: the fields that :py:meth:`begin` gives, where they are known already.
 
         Returns:
             ``(B, D, *spatial)`` in voxels; the initial field where nothing better was found.
@@ -90,10 +92,16 @@ class FieldOptimizer(ABC):
         start = moving.new_zeros(moving.shape[0], len(size), *size) if initial is None else initial
         masks = [binary(mask) for mask in (moving_mask, fixed_mask)]
         levels = self.pyramid(moving, fixed, masks[0], masks[1], spacing or [1.0] * len(size), guides)
-        found = [begin(moving, fixed, moving_mask=masks[0], fixed_mask=masks[1]) for begin in self.starts]
-        ddf = self.optimise([start, *found], levels)
+        begun = self.begin(moving, fixed, masks[0], masks[1]) if begun is None else begun
+        ddf = self.optimise([start, *begun], levels)
         finest = Level(moving, fixed, masks[0], masks[1], 0, start.new_ones(()), tuple(guides))
         return _where(self.better(finest, start, ddf), ddf, start)
+
+    def begin(
+        self, moving: Tensor, fixed: Tensor, moving_mask: Tensor | None, fixed_mask: Tensor | None
+    ) -> list[Tensor]:
+        """The fields that descent starts from beside the initial one."""
+        return [start(moving, fixed, moving_mask=moving_mask, fixed_mask=fixed_mask) for start in self.starts]
 
     @torch.no_grad()
     def better(self, level: Level, before: Tensor, after: Tensor, margin: float = 0.0) -> Tensor:
@@ -209,12 +217,10 @@ class DenseOptimizer(FieldOptimizer):
         self.margin = margin
         self.anchored = anchored
 
-    def departs(self, level: Level) -> bool:
+    def departs(self, level: Level, begun: Sequence[Tensor]) -> bool:
         """Whether one of the starts fits better than no displacement, by more than the margin, for any item."""
-        images = level.moving, level.fixed
-        masks = {"moving_mask": level.moving_mask, "fixed_mask": level.fixed_mask}
         still = level.moving.new_zeros(len(level.moving), len(level.size), *level.size)
-        return any(bool(self.better(level, still, begin(*images, **masks), self.margin).any()) for begin in self.starts)
+        return any(bool(self.better(level, still, start, self.margin).any()) for start in begun)
 
     @torch.no_grad()
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import itk
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import processes_of, write_text
 
 from .comparison import Cases, run_case
 from .methods import Context, MethodSpec
@@ -74,9 +70,8 @@ def tune(
     train_networks(
         [spec.job(cases.datalist, context, training or {}) for spec in todo if spec.learned and not spec.refined]
     )
-    spawn = multiprocessing.get_context("spawn")  # a forked process would inherit ITK's and torch's threads
     with (
-        ProcessPoolExecutor(workers or os.cpu_count(), mp_context=spawn, initializer=_start_worker) as pool,
+        processes_of(workers or os.cpu_count() or 1) as pool,
         tqdm(total=len(trials), initial=len(trials) - len(todo), desc="tuning", unit="trial") as progress,
     ):
         running = {pool.submit(_try, spec, cases, context): spec for spec in todo}
@@ -121,13 +116,6 @@ def trials_table(methods: Mapping[str, Mapping[str, Any]]) -> str:
 def _stored(spec: MethodSpec) -> dict[str, Any]:
     """A trial's settings as JSON gives them back."""
     return json.loads(json.dumps(dict(spec.settings)))
-
-
-def _start_worker() -> None:
-    """One thread a trial, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    torch.set_num_threads(1)
-    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)
 
 
 def _try(spec: MethodSpec, cases: Cases, context: Context) -> dict[str, Any]:

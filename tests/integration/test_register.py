@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import read_image
 from fmirnet_monai.spatial import smooth
+from fmirnet_monai.spatial.files import read_displacement
 
 SeriesWriter = Callable[..., list[Path]]
 
@@ -198,17 +199,19 @@ def test_unfit_files_are_refused_in_one_line(
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
 
 
-def test_two_processes_share_the_pairs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_processes_share_the_pairs(tmp_path: Path, threads: int) -> None:
+    """Those of torchrun, or those that one command starts, as many as it has threads."""
     files = [
         write(tmp_path / key, values, np.eye(2), ".nii.gz")
         for key, values in zip(("moving", "fixed"), blob_pair(2), strict=True)
     ]
     pairs = [{"moving": str(files[0]), "fixed": str(files[1])}] * 3 + [{"moving": "gone.nii", "fixed": str(files[1])}]
     (tmp_path / "pairs.json").write_text(json.dumps({"test": pairs}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m",
-               "fmirnet_monai", "register", "--datalist", "pairs.json", "--output_dir", "out", "--refine", "0",
-               "--report", "false"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if threads == 1 else []
+    register = ["-m", "fmirnet_monai", "register", "--refine", "2", "--report", "false"]
+    command = [sys.executable, *launch, *register, "--datalist", "pairs.json", "--output_dir", "out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -216,6 +219,11 @@ def test_two_processes_share_the_pairs(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert table["ncc"].notna().tolist() == [True, True, True, False]
     assert "gone.nii" in table["error"][3]
+    main([*register[2:], "--moving", pairs[0]["moving"], "--fixed", pairs[0]["fixed"], "--output_dir",
+          str(tmp_path / "alone")])  # fmt: skip
+    for folder in (tmp_path / "out").glob("*/"):
+        found, alone = (read_displacement(f / "displacement.nii.gz").ddf for f in (folder, tmp_path / "alone"))
+        torch.testing.assert_close(found, alone, atol=1e-3, rtol=0.0)
 
 
 # --- real pairs --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -205,7 +206,8 @@ def test_features_of_a_program(tmp_path: Path, form: str) -> None:
         torch.jit.script(Away()).save(str(file))
     else:
         torch.export.save(torch.export.export(Away(), (torch.rand(1, 1, *size),)), file)
-    guidance = Guidance(features=10.0, extractor=load_extractor(file))
+    extractor = pickle.loads(pickle.dumps(load_extractor(file)))  # as the processes of a datalist get it
+    guidance = Guidance(features=10.0, extractor=extractor)
     found, without = (
         Registrar(spatial_dims=2, intensity=lambda image: image, guidance=guide).register(*images)
         for guide in (guidance, Guidance())
