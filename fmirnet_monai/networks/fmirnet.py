@@ -179,7 +179,7 @@ class FMIRNet(PairNetwork):
                     if inverse:
                         backward = compose(self._integrate(-increment), backward)
                     increment = self._integrate(increment)
-                field = compose(field, increment)
+                field = increment if i == 0 else compose(field, increment)
             else:
                 field = field + increment
         if not self.composing:

@@ -117,8 +117,9 @@ def integrate(velocity: Tensor, steps: int) -> Tensor:
         ``(B, D, *spatial)`` displacement in voxels.
     """
     ddf = velocity / (2.0**steps)
+    still = identity_grid(ddf)
     for _ in range(steps):
-        ddf = compose(ddf, ddf)
+        ddf = ddf + sample(ddf, still + ddf)  # composed with itself
     return ddf
 
 
