@@ -24,6 +24,7 @@ from .level import LOST, Level, binary, resized
 Similarity = Callable[..., Tensor]
 Start = Callable[..., Tensor]
 FLOOR = 0.1  # error of a guide, below which no change of it counts as a large one
+AHEAD = {"cpu": 1}  # iterations between readings of the losses, where reading them costs nothing
 LOST_BY_START = 0.6  # of what the initial field sees: where headers are wrong, what is right may see less
 
 
@@ -125,7 +126,8 @@ class FieldOptimizer(ABC):
         """The dissimilarity of each item over what is seen, ``(B)``."""
         similarity = _named(self.similarity, warped.dim() - 2) if isinstance(self.similarity, str) else self.similarity
         measure = similarity.dissimilarity if isinstance(similarity, RegistrationLoss) else similarity
-        return compare(measure, warped, fixed, None if bool(seen.all()) else seen, each=True)
+        everywhere = seen.device.type == "cpu" and bool(seen.all())  # a GPU would be waited for
+        return compare(measure, warped, fixed, None if everywhere else seen, each=True)
 
     @abstractmethod
     def optimise(self, starts: Sequence[Tensor], pyramid: Iterable[Level]) -> Tensor:
@@ -236,7 +238,10 @@ class DenseOptimizer(FieldOptimizer):
         return resize_field(fields[0], size)
 
     def _descend(self, level: Level, start: Tensor) -> Tensor:
-        """Descend with each item until it has converged; one that then sees too little stays where it was."""
+        """Descend with each item until it has converged; one that then sees too little stays where it was.
+
+        On a GPU the losses are read after every few iterations, for reading them waits for it.
+        """
         ddf = start.clone()
         added = torch.zeros_like(start)
         history: list[list[list[float]]] = [[] for _ in ddf]  # of each item the loss and each guide's error
@@ -247,12 +252,17 @@ class DenseOptimizer(FieldOptimizer):
         while going := [i for i, past in enumerate(history) if not past or goes_on(past)]:
             part = slice(None) if len(going) == len(history) else going
             own = level.items(going)
-            force, losses = self._force(own, ddf[part])
-            for item, loss in zip(going, losses.tolist(), strict=True):
-                history[item].append(loss)
-            length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
-            update = -self.step / length * force
-            ddf[part], added[part] = self.moved(own, start[part], ddf[part], added[part], update)
+            ahead = min(AHEAD.get(ddf.device.type, self.window), level.iterations - len(history[going[0]]))
+            unread = []
+            for _ in range(ahead):
+                force, losses = self._force(own, ddf[part])
+                unread.append(losses)
+                length = longest(force / level.scale).clamp(min=torch.finfo(force.dtype).tiny)
+                update = -self.step / length * force
+                ddf[part], added[part] = self.moved(own, start[part], ddf[part], added[part], update)
+            for values in torch.stack(unread).tolist():
+                for item, loss in zip(going, values, strict=True):
+                    history[item].append(loss)
         return _where(level.keeps_view(start, ddf), ddf, start)
 
     def moved(self, level: Level, start: Tensor, ddf: Tensor, added: Tensor, update: Tensor) -> tuple[Tensor, Tensor]:

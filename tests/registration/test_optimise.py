@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.losses import MSELoss
 from fmirnet_monai.metrics import FoldingMetric
-from fmirnet_monai.registration import AffineOptimizer, DenseOptimizer
+from fmirnet_monai.registration import AffineOptimizer, DenseOptimizer, optimise
 from fmirnet_monai.registration.optimise import FieldOptimizer
 from fmirnet_monai.registration.registrar import default_optimizer
 from fmirnet_monai.spatial import identity_grid, integrate, resize, resize_field, smooth, warp
@@ -97,7 +97,10 @@ def test_a_named_similarity_is_that_of_each_pair_s_dimension() -> None:
     assert torch.equal(optimizer(moving, fixed), DenseOptimizer(iterations=(3,))(moving, fixed))
 
 
-def test_stops_when_nothing_improves() -> None:
+@pytest.mark.parametrize("ahead", [{"cpu": 1}, {}])
+def test_stops_when_nothing_improves(ahead: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the losses are read at once, or after some iterations as from a GPU."""
+    monkeypatch.setattr(optimise, "AHEAD", ahead)
     calls = []
 
     def counted(warped: Tensor, fixed: Tensor, mask: Tensor | None = None) -> Tensor:
