@@ -179,9 +179,7 @@ class FMIRNet(PairNetwork):
                     if inverse:
                         backward = compose(self._integrate(-increment), backward)
                     increment = self._integrate(increment)
-                field = increment if i == 0 else compose(field, increment)
-            else:
-                field = field + increment
+            field = compose(field, increment) if self.composing and i > 0 else field + increment
         if not self.composing:
             field = self._refine(field)
             if self.integration_steps > 0:

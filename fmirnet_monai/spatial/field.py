@@ -117,7 +117,7 @@ def integrate(velocity: Tensor, steps: int) -> Tensor:
         ``(B, D, *spatial)`` displacement in voxels.
     """
     ddf = velocity / (2.0**steps)
-    still = identity_grid(ddf)
+    still = identity_grid(ddf.to(torch.promote_types(ddf.dtype, torch.float32)))  # as in warp
     for _ in range(steps):
         ddf = ddf + sample(ddf, still + ddf)  # composed with itself
     return ddf
