@@ -39,7 +39,7 @@ def test_as_many_items_at_a_time_as_torch_has_threads(two_threads: None, capsys:
 
 
 def test_processes_of_one_thread(two_threads: None) -> None:
-    said: list[tuple[int, int]] = []
+    said: list[tuple[int, int, int]] = []
     found = at_a_time(own_process, [3, 2, 1], CPU, "counting", "number", said=said.append, processes=True)
     assert [item for item, *_ in found] == [3, 2, 1] and sorted(said) == sorted(found)
     assert {threads for _, threads, _ in found} == {1} and os.getpid() not in {process for *_, process in found}
