@@ -135,20 +135,20 @@ def at_a_time(
             one at a time is all, there are none.
 
     Raises:
-        RuntimeError: when such a process is killed.
+        ChildProcessError: when such a process is.
     """
     threads = torch.get_num_threads()
     workers = min(threads if device.type == "cpu" else BESIDE_GPU, max(1, len(items)))
     apart = processes and device.type == "cpu" and workers > 1
     torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
     try:
-        with processes_of(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
+        with _processes(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
             jobs = [pool.submit(_work_on if apart else work, item) for item in items]
             try:
                 for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
                     said(job.result())
             except BrokenProcessPool as error:
-                raise RuntimeError(
+                raise ChildProcessError(
                     f"{doing}: one of {workers} processes was killed, as happens when memory is short; set "
                     "OMP_NUM_THREADS to a smaller number."
                 ) from error
@@ -160,16 +160,16 @@ def at_a_time(
     return [job.result() for job in jobs]
 
 
-def processes_of(workers: int, work: Callable[[Any], Any] | None = None) -> Executor:
+def _processes(workers: int, work: Callable[[Any], Any]) -> Executor:
     """Fresh processes of one thread each, which hold ``work``: forked ones would inherit ITK's and torch's threads."""
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,))
 
 
-_held: list[Callable[[Any], Any] | None] = []  # where this process is one of those of ``processes_of``
+_held: list[Callable[[Any], Any]] = []  # where this process is one of those of ``_processes``
 
 
-def _begin(work: Callable[[Any], Any] | None) -> None:
+def _begin(work: Callable[[Any], Any]) -> None:
     """One thread, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
     _held[:] = [work]
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
@@ -179,5 +179,4 @@ def _begin(work: Callable[[Any], Any] | None) -> None:
 
 def _work_on(item: Any) -> Any:
     (work,) = _held
-    assert work is not None
     return work(item)

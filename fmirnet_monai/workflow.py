@@ -112,6 +112,9 @@ def register_datalist(
 
     Returns:
         a pandas DataFrame, one row a pair: its folder, its metrics, and ``error`` where it failed.
+
+    Raises:
+        ChildProcessError: when one of the processes is killed, as happens when memory is short.
     """
     import pandas as pd  # single pairs do without
 
@@ -124,16 +127,19 @@ def register_datalist(
     mine = dict(list(zip(names, pairs, strict=True))[rank::world])
     if skip_existing:
         mine = {name: pair for name, pair in mine.items() if not (folder / name / "metrics.json").is_file()}
-    done = at_a_time(
-        partial(_register_one, folder=folder, method=method, outputs=outputs),
-        [*mine.items()],
-        method.torch_device(),
-        "registering",
-        "pair",
-        show=rank == 0,
-        said=_Done.say,
-        processes=True,
-    )
+    try:
+        done = at_a_time(
+            partial(_register_one, folder=folder, method=method, outputs=outputs),
+            [*mine.items()],
+            method.torch_device(),
+            "registering",
+            "pair",
+            show=rank == 0,
+            said=_Done.say,
+            processes=True,
+        )
+    except ChildProcessError as error:
+        raise ChildProcessError(f"{error} What is done is kept: start again with --skip_existing true.") from error
     errors = {one.name: one.error for one in done if one.error}
     if world > 1:
         dist.init_process_group("gloo", timeout=timedelta(days=1))  # a process waits for the slowest

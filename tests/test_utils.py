@@ -46,7 +46,7 @@ def test_processes_of_one_thread(two_threads: None) -> None:
 
 
 def test_a_killed_process_is_told(two_threads: None) -> None:
-    with pytest.raises(RuntimeError, match=r"counting: one of 2 processes was killed.* set OMP_NUM_THREADS"):
+    with pytest.raises(ChildProcessError, match=r"counting: one of 2 processes was killed.* set OMP_NUM_THREADS"):
         at_a_time(os._exit, [1, 2], CPU, "counting", "number", show=False, processes=True)
     assert torch.get_num_threads() == 2
 

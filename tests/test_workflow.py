@@ -12,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from monai.data import MetaTensor
 
+from fmirnet_monai import workflow
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
 from fmirnet_monai.registration import Method
@@ -124,6 +125,19 @@ def test_datalist_goes_on_and_reports_what_failed(files: dict[str, str], tmp_pat
     with pytest.raises(SystemExit):
         main(words)
     assert done.stat().st_mtime_ns > before
+
+
+def test_a_datalist_whose_process_is_killed_says_how_it_goes_on(
+    files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise ChildProcessError("registering: one of 2 processes was killed.")
+
+    monkeypatch.setattr(workflow, "at_a_time", killed)
+    (tmp_path / "pairs.json").write_text(json.dumps({"test": [{key: files[key] for key in ("moving", "fixed")}]}))
+    with pytest.raises(SystemExit):
+        main(["register", "--datalist", str(tmp_path / "pairs.json"), "--output_dir", str(tmp_path / "out")])
+    assert "killed. What is done is kept: start again with --skip_existing true." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def compare_segmentation(
         the Markdown table: mean (standard deviation) over volumes.
 
     Raises:
-        RuntimeError: when a run fails.
+        ChildProcessError: when a run fails.
     """
     kept = kept or {}
     jobs = {spec.label: spec.jobs(work_dir, models_dir, training) for spec in methods if spec.label not in kept}

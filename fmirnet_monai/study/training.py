@@ -73,7 +73,7 @@ def train_networks(jobs: Sequence[TrainingJob], workers: int | None = None) -> N
         workers: runs at a time, by default one per core.
 
     Raises:
-        RuntimeError: when a run fails; the others are finished first.
+        ChildProcessError: when a run fails; the others are finished first.
     """
     _all(_train, jobs, "training", workers)
 
@@ -90,7 +90,7 @@ def evaluate_networks(jobs: Sequence[TrainingJob], section: str, workers: int | 
         the folder of what was written, by the run's folder.
 
     Raises:
-        RuntimeError: when one fails; the others are finished first.
+        ChildProcessError: when one fails; the others are finished first.
     """
     _all(partial(_evaluate, section=section), jobs, "evaluating", workers)
     return {job.output_dir: job.evaluation_dir(section) for job in jobs}
@@ -107,7 +107,7 @@ def _all(work: Callable[[TrainingJob], str], jobs: Sequence[TrainingJob], what: 
             failures += [failure] if failure else []
             progress.update()
     if failures:
-        raise RuntimeError("; ".join(failures))
+        raise ChildProcessError("; ".join(failures))
 
 
 def _train(job: TrainingJob) -> str:

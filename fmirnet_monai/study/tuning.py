@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
+import torch
 
-from fmirnet_monai.utils import processes_of, write_text
+from fmirnet_monai.utils import at_a_time, write_text
 
 from .comparison import Cases, run_case
 from .methods import Context, MethodSpec
@@ -30,13 +29,12 @@ def tune(
     output: str | Path,
     context: Context | None = None,
     training: Mapping[str, Any] | None = None,
-    workers: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Try every combination of each method's grid and store the best as JSON, which ``compare`` takes.
 
     The mean Dice decides (the mean TRE, or SSIM, where there are no labels); settings that fold more than
-    ``FOLDING_LIMIT`` percent of the cells lose to those that don't. Trials are stored as they are done, and started
-    again, the search goes on.
+    ``FOLDING_LIMIT`` percent of the cells lose to those that don't. As many trials run at a time as torch has threads
+    (``OMP_NUM_THREADS``), one thread each; they are stored as they are done, and started again, the search goes on.
 
     Args:
         cases: validation pairs, never those that are compared on.
@@ -45,7 +43,6 @@ def tune(
         context: what all methods share.
         training: config overrides of the runs that try a network's loss weights, such as ``{"max_epochs": 3}``; each
             has a folder of the context's ``models_dir``, where ``compare`` finds the winner's.
-        workers: trials at a time, by default one per core.
 
     Returns:
         by method: ``settings`` of the winner, ``criterion``, and all ``trials``.
@@ -70,21 +67,16 @@ def tune(
     train_networks(
         [spec.job(cases.datalist, context, training or {}) for spec in todo if spec.learned and not spec.refined]
     )
-    with (
-        processes_of(workers or os.cpu_count() or 1) as pool,
-        tqdm(total=len(trials), initial=len(trials) - len(todo), desc="tuning", unit="trial") as progress,
-    ):
-        running = {pool.submit(_try, spec, cases, context): spec for spec in todo}
-        try:
-            for done in as_completed(running):
-                spec = running[done]
-                entry = entries.setdefault(spec.name, {"trials": []})
-                entry["trials"].append({"settings": _stored(spec), **done.result()})
-                entry.update(_winner(entry["trials"]))
-                write_text(path, json.dumps(content, indent=1) + "\n")
-                progress.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+    def store(tried: tuple[str, dict[str, Any]]) -> None:
+        name, trial = tried
+        entry = entries.setdefault(name, {"trials": []})
+        entry["trials"].append(trial)
+        entry.update(_winner(entry["trials"]))
+        write_text(path, json.dumps(content, indent=1) + "\n")
+
+    work = partial(_try, cases=cases, context=context)
+    at_a_time(work, todo, torch.device(context.device), "tuning", "trial", said=store, processes=True)
     order = [_stored(trial) for trial in trials]
     for name, entry in entries.items():
         entry["trials"].sort(key=lambda trial: order.index(trial["settings"]) if trial["settings"] in order else -1)
@@ -118,8 +110,10 @@ def _stored(spec: MethodSpec) -> dict[str, Any]:
     return json.loads(json.dumps(dict(spec.settings)))
 
 
-def _try(spec: MethodSpec, cases: Cases, context: Context) -> dict[str, Any]:
-    """Mean figures over the pairs; ``failed`` counts those that raised, ``error`` has the first reason."""
+def _try(spec: MethodSpec, cases: Cases, context: Context) -> tuple[str, dict[str, Any]]:
+    """The method, and of its trial the settings and mean figures over the pairs; ``failed`` counts those that raised,
+    ``error`` has the first reason.
+    """
     rows, errors = [], []
     registrar = None
     for pair in cases.load():
@@ -133,7 +127,8 @@ def _try(spec: MethodSpec, cases: Cases, context: Context) -> dict[str, Any]:
                 raise
             errors.append(" ".join(str(error).split()))
     means = {str(name): round(float(value), 6) for name, value in pd.DataFrame(rows).mean().items() if pd.notna(value)}
-    return {**means, "failed": len(errors), **({"error": errors[0]} if errors else {})}
+    trial = {"settings": _stored(spec), **means, "failed": len(errors), **({"error": errors[0]} if errors else {})}
+    return spec.name, trial
 
 
 def _winner(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

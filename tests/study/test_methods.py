@@ -11,6 +11,7 @@ from commands import BUNDLES
 
 from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.study import Context, MethodSpec
+from fmirnet_monai.study.training import TrainingJob, train_networks
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,12 @@ def test_a_row_can_take_another_bundle_without_the_comparisons_overrides(tmp_pat
     assert (registrar.spatial_dims, registrar.spatial_size) == (3, 64)
     job = MethodSpec("fmirnet", settings=settings).job("d.json", replace(context, models_dir=tmp_path), {"seed": 1})
     assert job.bundle == "fmirnet_sliver" and job.overrides == {"seed": 1}
+
+
+def test_a_training_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+    jobs = [TrainingJob(tmp_path / name, str(tmp_path / "none.json"), "fmirnet_chaos") for name in ("one", "other")]
+    with pytest.raises(ChildProcessError, match=r"one: ended with code 1, see .*train\.log; other: ended"):
+        train_networks(jobs)
+    assert (
+        "none.json" in (tmp_path / "one" / "train.log").read_text() and not (tmp_path / "one" / "trained.json").exists()
+    )
