@@ -42,6 +42,8 @@ class FMIRNet(PairNetwork):
             resolution; 1 needs about an eighth of the time and memory in 3-D, a quarter in 2-D.
         correlation: when above 0, the ResUnet also sees how well learnt features of both images agree at each offset
             of up to this many voxels, see :py:func:`local_correlation`.
+        stride: of the ResUnet's first unit, 1 or 2. With 2 it sees the images of each scale whole, but fields are
+            estimated, integrated and composed at half that resolution: a third of the time in 2-D.
 
     Raises:
         ValueError: when an option has a value that is not in the lists above.
@@ -68,12 +70,16 @@ class FMIRNet(PairNetwork):
         norm: str | tuple | None = None,
         finest_scale: int = 0,
         correlation: int = 0,
+        stride: int = 1,
     ) -> None:
         if num_scales < 1:
             raise ValueError(f"num_scales must be at least 1, got {num_scales}.")
         if finest_scale < 0:
             raise ValueError(f"finest_scale must be at least 0, got {finest_scale}.")
-        halvings = finest_scale + num_scales - 1 + (1 if integration_steps > 0 and half_resolution else 0)
+        if stride not in (1, 2):
+            raise ValueError(f"stride must be 1 or 2, got {stride}.")
+        halved = integration_steps > 0 and half_resolution
+        halvings = finest_scale + num_scales - 1 + (1 if stride == 2 or halved else 0)
         super().__init__(spatial_dims, in_channels, 2**halvings)
         if combine not in COMBINE:
             raise ValueError(f"combine must be one of {COMBINE}, got {combine!r}.")
@@ -86,13 +92,14 @@ class FMIRNet(PairNetwork):
         self.num_scales = num_scales
         self.composing = combine == "compose"
         self.integration_steps = integration_steps
-        self.half_resolution = half_resolution
+        self.half_resolution = half_resolution and stride == 1
         self.finest_scale = finest_scale
+        self.stride = stride
 
         self.options = (
             f"num_scales={num_scales}, share_weights={share_weights}, combine={combine}, attention={attention}, "
             f"residual={residual}, integration_steps={integration_steps}, half_resolution={half_resolution}, "
-            f"finest_scale={finest_scale}, correlation={correlation}"
+            f"finest_scale={finest_scale}, correlation={correlation}, stride={stride}"
         )
         networks = 1 if share_weights else num_scales
         inputs = 2 * in_channels
@@ -101,7 +108,7 @@ class FMIRNet(PairNetwork):
             self.correlation = LocalCorrelation(spatial_dims, in_channels, correlation)
             inputs += self.correlation.out_channels
         self.estimators = nn.ModuleList(
-            ResUNet(spatial_dims, inputs, spatial_dims, channels, norm) for _ in range(networks)
+            ResUNet(spatial_dims, inputs, spatial_dims, channels, norm, stride) for _ in range(networks)
         )
         self.scale_attention = ScaleAttention() if "channel" in attention else None
         self.spatial_attention = SpatialAttention(spatial_dims, residual) if "spatial" in attention else None
@@ -151,13 +158,13 @@ class FMIRNet(PairNetwork):
             pyramid.append(downsample(pyramid[-1]))
         weights: list[Tensor] = []
         if region is not None:
-            for _ in range(self.finest_scale):
+            for _ in range(self.finest_scale + self.stride - 1):
                 region = downsample(region)
             weights.append(region)
             for _ in range(self.num_scales - 1):
                 weights.append(downsample(weights[-1]))
 
-        field = self.identity(pyramid[-1])
+        field = self.identity(pyramid[-1] if self.stride == 1 else downsample(pyramid[-1]))
         backward = field
         for i in range(self.num_scales):
             scale = self.num_scales - 1 - i
@@ -166,7 +173,8 @@ class FMIRNet(PairNetwork):
                 field = upsample_field(field)
                 backward = upsample_field(backward)
                 if self.composing:
-                    moving = warp(pair[:, : self.in_channels], field)
+                    through = field if self.stride == 1 else upsample_field(field)
+                    moving = warp(pair[:, : self.in_channels], through)
                     pair = torch.cat([moving, pair[:, self.in_channels :]], dim=1)
             increment = self._estimate(scale, pair)
             if self.scale_attention is not None:
@@ -186,7 +194,7 @@ class FMIRNet(PairNetwork):
                 if inverse:
                     backward = self._integrate(-field)
                 field = self._integrate(field)
-        for _ in range(self.finest_scale):
+        for _ in range(self.finest_scale + self.stride - 1):
             field, backward = upsample_field(field), upsample_field(backward)
         return field, backward
 

@@ -35,6 +35,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"finest_scale": 1},
     {"finest_scale": 1, "integration_steps": 5, "combine": "compose"},
     {"correlation": 2, "combine": "compose", "in_channels": 2},
+    {"stride": 2},
+    {"stride": 2, "integration_steps": 5, "combine": "compose", "attention": "spatial+channel"},
+    {"stride": 2, "finest_scale": 1, "num_scales": 1, "correlation": 1},
 ]
 
 
@@ -97,6 +100,7 @@ def test_untrained_network_gives_nearly_the_identity(options: dict[str, Any], si
         ({"num_scales": 0}, "num_scales .*0"),
         ({"finest_scale": -1}, "finest_scale .*-1"),
         ({"correlation": -1}, "correlation .*-1"),
+        ({"stride": 3}, "stride .*3"),
         ({"combine": "multiply"}, "combine .*'multiply'"),
         ({"attention": "channel+spatial"}, r"attention .*'channel\+spatial'"),
         ({"integration_steps": -1}, "integration_steps .*-1"),
@@ -148,6 +152,22 @@ def test_two_scales_are_combined_as_documented(combine: str, size: tuple[int, ..
     torch.testing.assert_close(net(x), expected)
 
 
+@pytest.mark.parametrize("size", [(16, 12), (8, 12, 4)], ids=name)
+@pytest.mark.parametrize("combine", ["add", "compose"])
+def test_stride_has_fields_at_half_the_resolution_of_each_scales_images(combine: str, size: tuple[int, ...]) -> None:
+    options: dict[str, Any] = {"channels": SMALL, "num_scales": 2, "share_weights": False, "attention": "none"}
+    net = awake(FMIRNet(len(size), combine=combine, stride=2, **options))
+    x = torch.rand(1, 2, *size)
+    fine, coarse = net.estimators
+    first = upsample_field(coarse(downsample(x)))
+    assert first.shape[2:] == torch.Size(n // 2 for n in size)
+    if combine == "add":
+        expected = first + fine(x)
+    else:
+        expected = compose(first, fine(torch.cat([warp(x[:, :1], upsample_field(first)), x[:, 1:]], dim=1)))
+    torch.testing.assert_close(net(x), upsample_field(expected))
+
+
 def test_attention_without_residual_leaves_the_field_out() -> None:
     x = torch.rand(1, 2, 16, 12)
     with_residual, without = (awake(FMIRNet(2, channels=SMALL, residual=r)) for r in (True, False))
@@ -174,11 +194,11 @@ def test_half_resolution_has_no_effect_without_integration() -> None:
 
 
 @pytest.mark.parametrize("size", [(48, 40), (24, 28, 20)], ids=name)
-@pytest.mark.parametrize("half_resolution", [True, False], ids=["half", "whole"])
+@pytest.mark.parametrize("resolution", [{}, {"half_resolution": False}, {"stride": 2}], ids=["half", "whole", "stride"])
 @pytest.mark.parametrize("attention", ["none", "spatial+channel"])
 @pytest.mark.parametrize("combine", ["add", "compose"])
 def test_inverse_brings_every_voxel_back(
-    combine: str, attention: str, half_resolution: bool, size: tuple[int, ...]
+    combine: str, attention: str, resolution: dict[str, Any], size: tuple[int, ...]
 ) -> None:
     """Away from the border, of a field some voxels large; the negative field is no inverse and fails clearly."""
     net = FMIRNet(
@@ -188,11 +208,12 @@ def test_inverse_brings_every_voxel_back(
         combine=combine,
         attention=attention,
         integration_steps=7,
-        half_resolution=half_resolution,
+        **resolution,
     )
     awake(net, std=1.0)
-    x = smooth_pair(size)
-    inside = (..., *[slice(6, -6)] * len(size))
+    # the same on the grid that fields are composed on
+    x = smooth_pair(tuple(net.stride * n for n in size), sigma=5.0 * net.stride)
+    inside = (..., *[slice(6 * net.stride, -6 * net.stride)] * len(size))
     with torch.no_grad():
         for estimator in net.estimators:
             estimator.head.weight.mul_(4 / net(x).abs().max())

@@ -29,6 +29,7 @@ class ResUNetPyramid(nn.Module):
         in_channels: channels of the input.
         channels: channels of each level, from full resolution down; one level fewer than its length halves the size.
         norm: MONAI's name of a normalisation layer, or None.
+        stride: of the first unit; with 2 the first level has half the size of the input already.
 
     Raises:
         ValueError: when ``channels`` has fewer than two levels.
@@ -40,6 +41,7 @@ class ResUNetPyramid(nn.Module):
         in_channels: int,
         channels: Sequence[int] = (16, 32, 64),
         norm: str | tuple | None = None,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         if len(channels) < 2:
@@ -51,7 +53,7 @@ class ResUNetPyramid(nn.Module):
             )
 
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        self.stem = unit(in_channels, channels[0])
+        self.stem = unit(in_channels, channels[0], stride)
         self.down = nn.ModuleList(unit(a, b, stride=2) for a, b in pairwise(channels))
         self.up = nn.ModuleList(unit(a + b, a) for a, b in zip(channels[-2::-1], channels[:0:-1], strict=True))
 
@@ -88,6 +90,7 @@ class ResUNet(ResUNetPyramid):
         out_channels: channels of the output, D for a field.
         channels: channels of each level, from full resolution down.
         norm: MONAI's name of a normalisation layer, or None.
+        stride: of the first unit, and so of the output.
 
     Raises:
         ValueError: when ``channels`` has fewer than two levels.
@@ -100,8 +103,9 @@ class ResUNet(ResUNetPyramid):
         out_channels: int,
         channels: Sequence[int] = (16, 32, 64),
         norm: str | tuple | None = None,
+        stride: int = 1,
     ) -> None:
-        super().__init__(spatial_dims, in_channels, channels, norm)
+        super().__init__(spatial_dims, in_channels, channels, norm, stride)
         self.head = near_zero(Conv[Conv.CONV, spatial_dims](channels[0], out_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
