@@ -60,8 +60,8 @@ ACCURACY[2][1].update({UNIVERSAL: "fmirnet_universal", OPTIMISE: "optimise", VOX
 ACCURACY[3][1].update({OPTIMISE: "optimise", VOXELMORPH: "voxelmorph"})
 
 
-def images(size: Sequence[int]) -> list[Any]:
-    """A slice or volume of each of two generated subjects, in HU."""
+def images(size: Sequence[int], seeds: Sequence[int] = (3, 4), slices: Sequence[int] = (20, 20)) -> list[Any]:
+    """A slice or volume of each of two generated subjects, or two slices of one, in HU."""
     import numpy as np
     import torch
 
@@ -69,10 +69,10 @@ def images(size: Sequence[int]) -> list[Any]:
     from fmirnet_monai.spatial.image import Image
 
     found = []
-    for seed in (3, 4):
+    for seed, index in zip(seeds, slices, strict=True):
         shape = (*size, 40)[:3]
         volume = phantom_volume(str(seed), seed, shape, [384 / n for n in shape[:2]] + [240 / shape[2]])
-        values, affine = (volume.image, volume.affine) if len(size) == 3 else (volume.image[..., 20], np.eye(3))
+        values, affine = (volume.image, volume.affine) if len(size) == 3 else (volume.image[..., index], np.eye(3))
         found.append(Image(torch.from_numpy(values.astype(np.float32))[None], affine))
     return found
 
@@ -258,13 +258,23 @@ def shell(folder: Path, threads: int) -> dict[str, float]:
 
 def batches(folder: Path, count: int = 110) -> dict[str, float]:
     """Pairs a second of ``register --datalist``, files to files, by ``fmirnet_chaos`` without refinement or report."""
+    from fmirnet_monai.data import write_image
     from fmirnet_monai.registration import Method
     from fmirnet_monai.workflow import Outputs, register_datalist
 
-    files = {side: str(folder / f"{side}.nii.gz") for side in ("moving", "fixed")}
-    listed, found = folder / "pairs.json", {}
-    listed.write_text(json.dumps({"test": [files] * count}))
-    for title, whole in (("with metrics and inverse", True), ("without", False)):
+    found = {}
+    one, two = {"seeds": (3, 3), "slices": (20, 22)}, {"seeds": (3, 4)}
+    for title, pair, whole in (
+        ("slices of one subject, with metrics and inverse", one, True),
+        ("of two, whose quick check goes on to the end", two, True),
+        ("of one, without metrics and inverse", one, False),
+    ):
+        files = {
+            side: str(write_image(image, folder / title / f"{side}.nii.gz"))
+            for side, image in zip(("moving", "fixed"), images((128, 128), **pair), strict=True)
+        }
+        listed = folder / title / "pairs.json"
+        listed.write_text(json.dumps({"test": [files] * count}))
         method = Method("fmirnet_chaos", refine=0, quick_check=whole)
         register_datalist(listed, "test", folder / title, method, Outputs(report=False, inverse=whole, metrics=whole))
         ended = sorted(file.stat().st_mtime for file in (folder / title).glob("*/metrics.json"))
