@@ -49,7 +49,7 @@ def test_command_prints_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("--spatial_size 32,32,32", r"spatial_size must be one or 2 numbers of at least 16, got \[32, 32, 32\]"),
         ("--batch_size 0", "batch_size must be at least 1, got 0"),
-        ("--variant fast", "has no variant 'fast'"),
+        ("--variant quick", "has no variant 'quick'"),
     ],
 )
 def test_wrong_values_are_named(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
