@@ -182,7 +182,7 @@ class Registrar(PairRegistrar):
             "spatial_size": max(size),
             "intensity": config.get_parsed_content("intensity"),
             "affine": config.get("affine", "off"),
-            "name": variant or folder.name,
+            "name": f"{folder.name}, {variant}" if variant else folder.name,
             "window": config.get("window"),
             "structures": config.get_parsed_content("structures") if "structures" in config else None,
         }

@@ -140,6 +140,11 @@ def test_a_bundle_says_how_many_steps_of_refinement_there_are_by_default() -> No
     assert Registrar.from_bundle(chaos, 0).optimizer is None
 
 
+def test_a_variant_is_named_with_its_bundle() -> None:
+    names = [Registrar.from_bundle("fmirnet_chaos", variant=variant).name for variant in (None, "fast")]
+    assert names == ["fmirnet_chaos", "fmirnet_chaos, fast"]
+
+
 def test_field_averaged_over_flips_mirrors_with_the_pair() -> None:
     moving, fixed = (image.as_tensor()[:, :40, :40] for image in pair(2)[:2])
     found = {}
