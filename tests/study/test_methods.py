@@ -39,10 +39,10 @@ def test_a_row_can_take_another_bundle_without_the_comparisons_overrides(tmp_pat
     assert job.bundle == "fmirnet_sliver" and job.overrides == {"seed": 1}
 
 
-def test_a_training_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
-    jobs = [TrainingJob(tmp_path / name, str(tmp_path / "none.json"), "fmirnet_chaos") for name in ("one", "other")]
+def test_a_training_that_fails_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingJob, "command", lambda _: ["-c", "import sys; sys.exit('no such datalist')"])
+    jobs = [TrainingJob(tmp_path / name, "none.json") for name in ("one", "other")]
     with pytest.raises(ChildProcessError, match=r"one: ended with code 1, see .*train\.log; other: ended"):
         train_networks(jobs)
-    assert (
-        "none.json" in (tmp_path / "one" / "train.log").read_text() and not (tmp_path / "one" / "trained.json").exists()
-    )
+    assert "no such datalist" in (tmp_path / "one" / "train.log").read_text()
+    assert not (tmp_path / "one" / "trained.json").exists()
