@@ -35,7 +35,8 @@ class FMIRNet(PairNetwork):
         residual: spatial attention gives ``field + W * field``; otherwise ``W * field``.
         integration_steps: when above 0, what is predicted are stationary velocity fields, integrated with this many
             squarings: the map is a diffeomorphism and :py:meth:`forward_with_inverse` gives its inverse.
-        half_resolution: integrate on a grid of half the size (faster, smoother); without integration no effect.
+        half_resolution: integrate on a grid of half the size (faster, smoother); without integration, or with a
+            ``stride`` of 2, no effect.
         norm: MONAI's name of a normalisation layer for the ResUnet, or None; with one, the coarsest level of the
             coarsest scale must be larger than one voxel.
         finest_scale: halvings of the finest scale that a field is estimated on, which is then upsampled. 0 is the full
