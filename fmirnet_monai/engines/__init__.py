@@ -1,8 +1,9 @@
 """What MONAI's Ignite engines need to train and evaluate registration and joint networks."""
 
+from fmirnet_monai.utils import on_device
+
 from .batch import (
     loss_terms,
-    on_device,
     prepare_joint_batch,
     prepare_pair_batch,
     prepare_structure_batch,

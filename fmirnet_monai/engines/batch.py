@@ -101,10 +101,3 @@ def mean_loss(output: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> float:
     """The loss in a trainer's output, of a batch whole or as a list of its items."""
     first = output if isinstance(output, Mapping) else output[0]
     return torch.as_tensor(first["loss"]).item()
-
-
-def on_device(network: nn.Module, device: str | torch.device) -> nn.Module:
-    """The network on a device, weights in the order that convolutions are fastest in (channels last)."""
-    volumes = any(parameter.dim() == 5 for parameter in network.parameters())
-    order = torch.channels_last_3d if volumes else torch.channels_last
-    return network.to(device, memory_format=order)  # type: ignore[call-overload]

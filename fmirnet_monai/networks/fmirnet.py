@@ -151,7 +151,7 @@ class FMIRNet(PairNetwork):
         return crop(field, x), crop(backward, x)
 
     def _register(self, pair: Tensor, region: Tensor | None, inverse: bool) -> tuple[Tensor, Tensor]:
-        """The field and, with ``inverse`` and velocities, its inverse; otherwise something of the same shape."""
+        """The field and, with ``inverse`` and velocities, its inverse; otherwise something."""
         for _ in range(self.finest_scale):
             pair = downsample(pair)
         pyramid = [pair]
@@ -172,7 +172,8 @@ class FMIRNet(PairNetwork):
             pair = pyramid[scale]
             if i > 0:
                 field = upsample_field(field)
-                backward = upsample_field(backward)
+                if inverse:
+                    backward = upsample_field(backward)
                 if self.composing:
                     through = field if self.stride == 1 else upsample_field(field)
                     moving = warp(pair[:, : self.in_channels], through)
@@ -196,7 +197,9 @@ class FMIRNet(PairNetwork):
                     backward = self._integrate(-field)
                 field = self._integrate(field)
         for _ in range(self.finest_scale + self.stride - 1):
-            field, backward = upsample_field(field), upsample_field(backward)
+            field = upsample_field(field)
+            if inverse:
+                backward = upsample_field(backward)
         return field, backward
 
     def _estimate(self, scale: int, pair: Tensor) -> Tensor:

@@ -265,9 +265,10 @@ class PairRegistrar(ABC):
         """A float image ``(1, *spatial)`` with the affine of its own dimension, on the registrar's device."""
         if image.dim() not in (3, 4) or image.shape[0] != 1:
             raise ValueError(f"{name} must be (1, *spatial) with 2 or 3 spatial axes, got {list(image.shape)}.")
-        if not torch.isfinite(image).all():
+        low, high = plain(image).aminmax()  # NaN where one is
+        if not (low.isfinite() and high.isfinite()):
             raise ValueError(f"{name} holds NaN or infinite intensities; replace them.")
-        if image.min() == image.max():
+        if low == high:
             raise ValueError(f"{name} is constant, there is nothing to register.")
         return self._here(image, torch.float32)
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
+from fmirnet_monai.utils import on_device
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
@@ -133,7 +134,7 @@ class Registrar(PairRegistrar):
         if self.network is None and self.optimizer is None:
             self.optimizer = default_optimizer(self.spatial_dims, aligned=self.affine != "off")
         if self.network is not None:
-            self.network = self.network.to(self.device).eval()
+            self.network = on_device(self.network, self.device).eval()
         if isinstance(self.guidance.extractor, nn.Module):
             self.guidance.extractor.to(self.device)
 

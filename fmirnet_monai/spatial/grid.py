@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,7 +60,7 @@ class Grid:
         """Number of spatial axes."""
         return len(self.shape)
 
-    @property
+    @cached_property
     def spacing(self) -> NDArray[np.float64]:
         """Voxel size in mm along each array axis."""
         return np.linalg.norm(self.affine[:-1, :-1], axis=0)
@@ -110,7 +111,9 @@ class Grid:
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Same size and, to ``tolerance`` voxels at every corner, same place."""
-        return self.shape == other.shape and self.distance(other) <= tolerance
+        return self.shape == other.shape and (
+            np.array_equal(self.affine, other.affine) or self.distance(other) <= tolerance
+        )
 
     def distance(self, other: Grid) -> float:
         """By how many voxels of this grid a corner of one lies from the same corner of the other, at most."""
@@ -128,7 +131,7 @@ class Grid:
 
     def overlaps(self, other: Grid) -> bool:
         """Whether any voxel's centre of either grid lies in the other, to half a voxel."""
-        return self._contains_any(other) or other._contains_any(self)
+        return self.matches(other) or self._contains_any(other) or other._contains_any(self)
 
     def contains(self, points: P) -> P:
         """Which of the RAS+ positions ``(..., D)`` lie in the image, half a voxel beyond its outermost centres.
