@@ -7,7 +7,7 @@ BUNDLE := bundles/fmirnet_chaos
 
 DATA ?= ../shared/data
 WORK ?= work/tables
-TABLES := table2 table3_validation table3 table3_validation_frozen table3_frozen table3_mr table7 table4 table5 table1 table1_camus table1_echonet table_mr table6 table6_btcv \
+TABLES := table2 table3_validation table3 table3_validation_frozen table3_frozen table3_mr table7 table7_frozen table4 table5 table1 table1_camus table1_echonet table_mr table6 table6_btcv \
 	table6_landmarks few_ct few_mr propagation
 
 LABEL_VENV ?= .venv-label
