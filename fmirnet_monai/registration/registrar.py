@@ -108,6 +108,8 @@ class Registrar(PairRegistrar):
             did elsewhere (``benchmarks/quick_check.py``). Of the slices of a volume, the middle one is tried.
         window: of intensities, which a bundle has where its images are measured in absolute units; ``intensity`` may
             be made of it.
+        compiled: compile the network for each size of images that it meets (``torch.compile``; on a GPU its CUDA
+            graphs), for hundreds of pairs of a few sizes. Needs a C++ compiler, and a minute or more a size.
         progress: show a bar while slices are registered.
         options: those of :py:class:`PairRegistrar`.
 
@@ -122,6 +124,7 @@ class Registrar(PairRegistrar):
     structures: Extractor | None = None
     rival: DenseOptimizer | None = None
     window: Sequence[float] | None = None
+    compiled: bool = False
     progress: bool = False
     name: str = field(default="optimisation", kw_only=True)
 
@@ -135,6 +138,8 @@ class Registrar(PairRegistrar):
             self.optimizer = default_optimizer(self.spatial_dims, aligned=self.affine != "off")
         if self.network is not None:
             self.network = on_device(self.network, self.device).eval()
+            if self.compiled:
+                self.network = cast(nn.Module, torch.compile(self.network, dynamic=False, mode="reduce-overhead"))
         if isinstance(self.guidance.extractor, nn.Module):
             self.guidance.extractor.to(self.device)
 
@@ -295,6 +300,8 @@ class Registrar(PairRegistrar):
         if self.network is not None:
             with timed(timings, "network"), torch.no_grad():
                 ddf = self.network(pair)
+                if self.compiled:  # a CUDA graph writes its next result to the same place
+                    ddf = ddf.clone()
         if self.optimizer is None:
             return ddf
         with timed(timings, "optimisation"):

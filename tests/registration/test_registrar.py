@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import write_image
+from fmirnet_monai.networks import FMIRNet
 from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registerd, Registrar
 from fmirnet_monai.registration.orientation import on_extent, oriented
 from fmirnet_monai.registration.result import map_points
@@ -409,3 +410,18 @@ def test_a_field_with_other_axes_is_the_same_map(codes: str) -> None:
     points = torch.from_numpy(grid.to_world(np.random.default_rng(0).uniform(0, 6, (20, 3))))
     torch.testing.assert_close(turned(points)[0], field(points)[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(on_extent(turned, grid).ddf, field.ddf)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_a_compiled_network_gives_the_same_map() -> None:
+    network = FMIRNet(2, channels=(4, 8), num_scales=2, combine="compose", attention="none", integration_steps=3)
+    for parameter in network.estimators[0].head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    moving, fixed, _ = pair(2)
+    options: dict[str, Any] = {"spatial_dims": 2, "spatial_size": 48}
+    plain = Registrar(network, **options).estimate(moving, fixed)[1].ddf
+    registrar = Registrar(network, compiled=True, **options)
+    for _ in range(2):
+        found = registrar.estimate(moving, fixed)[1].ddf
+        assert plain.abs().max() > 0.5 and (found - plain).abs().max() < 1e-3
