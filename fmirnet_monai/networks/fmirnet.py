@@ -44,7 +44,7 @@ class FMIRNet(PairNetwork):
         correlation: when above 0, the ResUnet also sees how well learnt features of both images agree at each offset
             of up to this many voxels, see :py:func:`local_correlation`.
         stride: of the ResUnet's first unit, 1 or 2. With 2 it sees the images of each scale whole, but fields are
-            estimated, integrated and composed at half that resolution: less than half the time in 2-D.
+            estimated, integrated and composed at half that resolution.
 
     Raises:
         ValueError: when an option has a value that is not in the lists above.
