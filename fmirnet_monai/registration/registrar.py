@@ -212,8 +212,9 @@ class Registrar(PairRegistrar):
 
     def describe(self, grid: Grid) -> dict[str, Any]:
         """Refinement, working grid, device."""
+        refining = None if self.network is None else self.optimizer
         return {
-            "refinement steps": max(self.optimizer.iterations) if self.network and self.optimizer else 0,
+            "refinement steps": 0 if refining is None else max(refining.iterations),
             "slice by slice": self.spatial_dims < grid.dims,
             "working grid": list(self.working_grid(grid).shape),
             "device": str(self.device),
@@ -242,7 +243,7 @@ class Registrar(PairRegistrar):
         for i in kept:
             wanted = round(grid.shape[i] * grid.spacing[i] / voxel)
             # a network wants the size that it was trained on, an optimiser gains nothing from it
-            size[i] = max(2, wanted) if self.network else min(grid.shape[i], max(16, wanted))
+            size[i] = max(2, wanted) if self.network is not None else min(grid.shape[i], max(16, wanted))
         return oriented(grid.resized(size)) if self.spatial_dims == 3 else grid.resized(size)
 
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
