@@ -109,7 +109,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
     """
     if weights is None:
         return network
-    path = Path(weights).expanduser()
+    path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
     try:

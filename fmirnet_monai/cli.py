@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import os
 import re
 import sys
 import types
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (not options and isinstance(command, dict)) or _asks_help(options):
             print(_help(command, name))
             return
-        _check_options(command, options)
+        options = _checked_words(command, options)
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
         fire.Fire(tree, command=[*name, *options], name=PROGRAM)
     except (ValueError, OSError) as error:
@@ -90,30 +91,44 @@ def _asks_help(words: Sequence[str]) -> bool:
     return "--help" in words or "-h" in words
 
 
-def _check_options(command: Any, rest: Sequence[str]) -> None:
-    """Raise ValueError for an option or a word that the command does not know, or a required option that is not there.
+def _checked_words(command: Callable, rest: Sequence[str]) -> list[str]:
+    """A command's words, of which those that are text are quoted: Fire reads what it is given as Python.
 
-    Fire would run the command first, and would answer with its own usage text.
+    Raises:
+        ValueError: for an option or a word that the command does not know, or a required option that is not there. Fire
+            would run the command first, and would answer with its own usage text.
     """
-    if isinstance(command, dict) or _asks_help(rest):
-        return
-    parameters = inspect.signature(command).parameters
+    parameters, hints = inspect.signature(command).parameters, get_type_hints(command)
     words = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    given = set()
-    takes_value = False
+    given, checked = set(), []
+    waiting = None  # option whose value is the next word
     for word in rest:
-        option = re.match(r"--?([A-Za-z][\w-]*)", word)
-        if option:
-            given.add(_option_name(option[1].replace("-", "_"), list(parameters)))
-        elif not takes_value and words:
-            given.add(words.pop(0))
-        elif not takes_value:
+        if option := re.match(r"--?([A-Za-z][\w-]*)(=?)", word):
+            name = _option_name(option[1].replace("-", "_"), list(parameters))
+            given.add(name)
+            checked.append(f"--{name}={_typed(word[option.end() :], hints[name])}" if option[2] else f"--{name}")
+            waiting = None if option[2] else name
+            continue
+        if waiting is None and not words:
             raise ValueError(f"unexpected word {word!r}; options are given as --name value.")
-        takes_value = option is not None and "=" not in word
+        name, waiting = waiting or words.pop(0), None
+        given.add(name)
+        checked.append(_typed(word, hints[name]))
     if "sections" in given and (drawn := [f"--{name}" for name in DRAWN if name in given]):
         raise ValueError(f"give either --sections, which says where each subject stands, or {' and '.join(drawn)}.")
     if missing := [f"--{name}" for name, p in parameters.items() if p.default is p.empty and name not in given]:
         raise ValueError(f"missing {' and '.join(missing)}; see --help.")
+    return checked
+
+
+def _typed(word: str, hint: Any) -> str:
+    """A word for Fire to parse: text as a Python literal of just what was typed, with ``~`` for the user's home."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    texts = [kind for kind in kinds if str in (kind, *get_args(kind))]
+    if not texts or (bool in kinds and word.lower() in ("true", "false")):
+        return word
+    items = [os.path.expanduser(item) for item in word.split(",")]
+    return repr(",".join(items) if str in texts else items)
 
 
 def _option_name(name: str, known: list[str]) -> str:
@@ -180,12 +195,12 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
             return value
         hint = next(h for h in get_args(hint)[::-1] if h is not type(None))
     if get_origin(hint) is Sequence:
-        if isinstance(value, str):  # Fire leaves words with dots or slashes as one text
+        if isinstance(value, str):
             value = value.split(",")
         items = value if isinstance(value, (list, tuple)) else [value]
         return [_convert(name, item, get_args(hint)[0]) for item in items]
-    if hint is str and not isinstance(value, bool):
-        return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if hint is str and isinstance(value, str):
+        return value
     if hint is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     if hint in (int, float) and not isinstance(value, (bool, str)):

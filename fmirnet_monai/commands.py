@@ -87,7 +87,7 @@ def prepare_folder(
     volumes: bool = False,
     neighbours: int | None = None,
     annotated: int | None = None,
-    subjects: Sequence[str] | str | None = None,
+    subjects: Sequence[str] | None = None,
     label_numbers: Sequence[int] | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
@@ -921,16 +921,15 @@ def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | N
     return sections
 
 
-def _chosen(cases: list[Any], subjects: Any) -> list[Any]:
-    """The cases of the subjects that are named; fire makes lists or numbers of some names and leaves others as text."""
+def _chosen(cases: list[Any], subjects: Sequence[str] | None) -> list[Any]:
+    """The cases of the subjects that are named, all by default."""
     if subjects is None:
         return cases
-    names = [str(n) for n in subjects] if isinstance(subjects, list | tuple) else str(subjects).split(",")
-    if absent := set(names) - {case.subject for case in cases}:
+    if absent := set(subjects) - {case.subject for case in cases}:
         raise ValueError(
             f"subjects: there is no {min(absent)} among the {len(cases)}; the first is {cases[0].subject}."
         )
-    return [case for case in cases if case.subject in names]
+    return [case for case in cases if case.subject in subjects]
 
 
 def _report_left_out(datalist: Path, left_out: Sequence[str], remarks: Sequence[str] = ()) -> None:

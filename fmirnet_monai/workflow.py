@@ -182,7 +182,7 @@ def split_files(text: str | None) -> list[str]:
     files = []
     while parts:
         joined = [",".join(parts[:n]) for n in range(1, len(parts) + 1)]
-        files.append(next((name for name in joined if Path(name).expanduser().exists()), joined[0]))
+        files.append(next((name for name in joined if Path(name).exists()), joined[0]))
         parts = parts[files[-1].count(",") + 1 :]
     return files
 

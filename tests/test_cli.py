@@ -245,6 +245,59 @@ def test_short_option_that_help_shows_works(tmp_path: Path, raw_phantom: Path) -
     assert json.loads((tmp_path / "datalist.json").read_text())["r"] == 0.5
 
 
+@pytest.mark.parametrize("joined", [True, False], ids=["=", "space"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s#1",
+        "2024_01_10",
+        "1e5",
+        "1_000",
+        "0x1F",
+        "1.50",
+        "(a)",
+        "[x]",
+        "True",
+        "None",
+        "a,b",
+        "{'a': 1}",
+        '"q"',
+        "1,2.0",
+    ],
+)
+def test_a_folder_has_the_name_that_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, joined: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(
+        ["phantom", "echonet", "--subjects", "1", *([f"--output_dir={name}"] if joined else ["--output_dir", name])]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_lists_of_text_keep_what_was_typed(own_folder: Path, tmp_path: Path) -> None:
+    cli.main(["prepare", "folder", f"--source_dir={own_folder}", f"--output_dir={tmp_path / 'a#1'}"])
+    listed, output = tmp_path / "a#1" / "datalist.json", tmp_path / "both.json"
+    cli.main(["prepare", "merge", f"--datalists={listed},{listed}", "--names", "1_0,02", f"--output={output}"])
+    subjects = {pair["subject"] for pair in json.loads(output.read_text())["training"]}
+    assert {name.rsplit("_", 1)[0] for name in subjects} == {"1_0", "02"}
+
+
+def test_tilde_is_the_home_folder_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    cli.main(["phantom", "echonet", "--subjects=1", "--output_dir=~/a"])
+    cli.main(["phantom", "echonet", "--subjects=1", "--output_dir=~no_user/b"])
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["a"]
+    assert [str(path) for path in Path().glob("*/*")] == ["~no_user/b"]
+    capsys.readouterr()
+    both = "--transforms=~/c.nii.gz,~/d.nii.gz"
+    assert str(tmp_path / "home" / "c.nii.gz") in refused(["compose", both, "--output=e.h5"], capsys)
+
+
 # --- wrong words -------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ def download_chaos(
         OSError: when the server can't be reached or the transfer breaks off.
         ValueError: when the record has no such file, or the checksum is wrong (the file is then removed).
     """
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     with _open(record_url) as response:
         files = {file["key"]: file for file in json.load(response)["files"]}

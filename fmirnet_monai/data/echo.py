@@ -294,7 +294,7 @@ def write_echo_pairs(
         FileExistsError: when the folder holds a datalist already.
         ValueError: when no case can be read.
     """
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     datalist = refuse_existing(folder)
     pairs: list[Pair] = []
     left_out: list[str] = []

@@ -103,7 +103,7 @@ def write_echo_phantom(output_dir: str | Path, subjects: int = 40, frames: int =
     """
     if subjects < 1 or frames < 2:
         raise ValueError(f"subjects must be at least 1 and frames at least 2, got {subjects=}, {frames=}.")
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     files, tracings = [], []
     for number in tqdm(range(1, subjects + 1), desc="phantom clips", unit="clip"):
         name = f"0XPHANTOM{number:04d}"

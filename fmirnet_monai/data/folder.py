@@ -65,7 +65,7 @@ def read_case_table(table: str | Path) -> list[Case]:
         FileNotFoundError: when the table or a file it names does not exist.
         ValueError: when the table has no column ``image`` or no row, or names a subject twice.
     """
-    path = Path(table).expanduser()
+    path = Path(table)
     cases = []
     for row in read_table(path, ("image",)):
         image = path.parent / row["image"]

@@ -46,7 +46,7 @@ def read_image(path: str | Path, track_meta: bool = True) -> Any:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read whole, is no grey image of 2 or 3 axes, holds NaN or infinity, or one value.
     """
-    values, grid = _read(Path(path).expanduser(), np.float32)
+    values, grid = _read(Path(path), np.float32)
     values = np.ascontiguousarray(values)
     check_finite(values, path)
     if values.min() == values.max():
@@ -64,7 +64,7 @@ def read_label(path: str | Path, track_meta: bool = True) -> Any:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read, or its values are not whole, are negative or all background.
     """
-    values, grid = _read(Path(path).expanduser(), np.float64)  # which holds labels of 32 bits
+    values, grid = _read(Path(path), np.float64)  # which holds labels of 32 bits
     check_finite(values, path)
     low, high = values.min(), values.max()
     if low < -0.5 or high >= 2**31 - 0.5:
@@ -99,7 +99,7 @@ def write_image(image: Tensor, path: str | Path, grid: Grid | None = None) -> Pa
         ValueError: for another suffix, an image that the format can't hold, or one that does not fit its grid.
         OSError: when it can't be written.
     """
-    target = Path(path).expanduser()
+    target = Path(path)
     if target.name.lower().endswith(".mhd"):
         raise ValueError(f"{path}: an .mhd image is two files, which can't be written whole or not at all; write .mha.")
     suffix = known_suffix(target, WRITTEN_IMAGES)

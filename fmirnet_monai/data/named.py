@@ -66,7 +66,7 @@ def read_pair_table(table: str | Path) -> list[Pair]:
         FileNotFoundError: when the table or a file it names does not exist.
         ValueError: when the table can't be read, or a row has no moving or fixed image.
     """
-    path = Path(table).expanduser().absolute()
+    path = Path(table).absolute()
     pairs = []
     for number, row in enumerate(read_table(path, ("moving", "fixed")), 1):
         files = {key: path.parent / row[key] for key in PATH_KEYS if row.get(key) and not key.endswith("_channels")}
@@ -97,7 +97,7 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
         FileExistsError: when the folder holds a datalist already.
         ValueError: when the volumes of a pair differ in their grid, or no pair is left.
     """
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     datalist = refuse_existing(folder)
     if pairing.spatial_dims == 3:
         written = list(pairs)

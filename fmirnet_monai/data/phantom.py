@@ -147,7 +147,7 @@ def write_phantom(
         )
     if layout not in ("chaos", "sliver"):
         raise ValueError(f"layout must be chaos or sliver, got {layout!r}.")
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
         volume = phantom_volume(str(number), seed + number, shape, spacing)
         if layout == "chaos":

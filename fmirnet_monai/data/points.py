@@ -62,7 +62,7 @@ def read_points(path: str | Path, dims: int) -> Points:
         FileNotFoundError: when there is no such file.
         ValueError: for another format, no point, coordinates that are not finite or do not suit ``dims``.
     """
-    file = Path(path).expanduser()
+    file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no such file of points: {path}; check the path.")
     readers = dict(zip(READ_POINTS, (_read_csv, _read_markups, _read_fcsv, _read_vtk), strict=True))
@@ -95,7 +95,7 @@ def write_points(points: Points, path: str | Path) -> Path:
     Raises:
         ValueError: for another suffix or 2-D points as ``.mrk.json``.
     """
-    target = Path(path).expanduser()
+    target = Path(path)
     suffix = known_suffix(target, WRITTEN_POINTS)
     dims = points.positions.shape[1]
     lps = flip_lps(points.positions)

@@ -43,7 +43,7 @@ def write_pairs(
     """
     if keep_volumes and (pairing.spatial_dims != 2 or pairing.split != "subject"):
         raise ValueError("volumes: are kept beside slices (--spatial_dims 2) that are divided by --split subject.")
-    folder = Path(output_dir).expanduser()
+    folder = Path(output_dir)
     datalist = refuse_existing(folder)
     pairs: list[Pair] = []
     items: dict[str, Pair] = {}

@@ -34,7 +34,7 @@ def read_sections(source: str | Path) -> dict[str, str]:
     known = json.loads(KNOWN.read_text())
     if str(source) in known:
         return _section_of(known[str(source)], KNOWN)
-    path = Path(source).expanduser()
+    path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"sections: {source} is no file, and none of the known sets {', '.join(known)}.")
     try:

@@ -44,7 +44,7 @@ def natural_order(path: Path) -> list[str | int]:
 
 def require_folder(path: str | Path, what: str) -> Path:
     """``path`` as a Path; FileNotFoundError that names it and ``what`` was looked for when it is no folder."""
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{what}: no such folder: {folder}")
     return folder
