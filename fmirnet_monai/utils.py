@@ -53,18 +53,6 @@ def save_checkpoint(path: str | Path, state: object) -> None:
         torch.save(state, partial)
 
 
-def known_suffix(path: str | Path, known: Sequence[str]) -> str:
-    """The one of ``known`` suffixes, such as ``.nii.gz``, that a file's name ends in.
-
-    Raises:
-        ValueError: for any other.
-    """
-    for suffix in known:
-        if str(path).lower().endswith(suffix):
-            return suffix
-    raise ValueError(f"{path}: unknown suffix, expected one of {', '.join(known)}; rename or convert the file.")
-
-
 def package_version(package: str) -> str:
     """Version of an installed package, ``not installed`` otherwise."""
     try:

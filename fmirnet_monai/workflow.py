@@ -21,14 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai import data, registration, report
+from fmirnet_monai.formats import TRANSFORMS, WRITTEN_IMAGES, known_suffix, stem, suffix_of
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
-from fmirnet_monai.spatial.itk import TRANSFORMS, own_grid, read_transform, write_transform
+from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import at_a_time, known_suffix, process_rank, write_text
+from fmirnet_monai.utils import at_a_time, process_rank, write_text
 
 OWN = {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz"}
 OWN |= {"inverse_displacement.nii.gz", "transform.h5", "metrics.json", "report.html"}
@@ -120,7 +121,7 @@ def register_datalist(
 
     folder = Path(output_dir)
     pairs = data.load_pairs(datalist, section, must_exist=False)
-    names = [f"{i:04d}_{_stem(pair['moving'])}_to_{_stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
+    names = [f"{i:04d}_{stem(pair['moving'])}_to_{stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
     rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
     method = replace(method, progress=False)
 
@@ -207,9 +208,9 @@ def propagate_file(
         FileNotFoundError: for a file that does not exist.
         ValueError: for one that can't be used, or annotated slices that nothing can be done with.
     """
-    suffix = known_suffix(output, data.WRITTEN_IMAGES)
+    suffix = known_suffix(output, WRITTEN_IMAGES)
     beside = confidence or f"{str(output)[: -len(suffix)]}_confidence{suffix}"
-    known_suffix(beside, data.WRITTEN_IMAGES)
+    known_suffix(beside, WRITTEN_IMAGES)
     if train_epochs < 0:
         raise ValueError(f"train_epochs must be at least 0, got {train_epochs}.")
     volume, sparse = data.read_image(image, track_meta=False), data.read_label(label, track_meta=False)
@@ -366,7 +367,7 @@ def _alike(
 
 def known_field(output: str) -> bool:
     """Whether a file is to hold a displacement field, not a transform of ITK."""
-    return Path(output).suffix.lower() not in TRANSFORMS
+    return not suffix_of(output, TRANSFORMS)
 
 
 def _grid(found: Map, transform: str, reference: str | None) -> Grid:
@@ -390,10 +391,6 @@ def _percent(where: torch.Tensor) -> float:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _stem(path: str) -> str:
-    return Path(path).name.split(".")[0]
 
 
 def _summary_row(folder: Path, error: str) -> dict[str, Any]:

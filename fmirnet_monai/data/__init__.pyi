@@ -15,7 +15,7 @@ from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
 from .folder import find_folder_cases, read_case_table, read_folder_case
-from .images import WRITTEN_IMAGES, check_label_inside, read_image, read_label, write_image
+from .images import check_label_inside, read_image, read_label, write_image
 from .named import match_pairs, read_pair_table, write_named_pairs
 from .pair import LoadedPair, read_pair
 from .pairing import Pairing, require_sections, slice_groups, split_pairs
@@ -29,7 +29,6 @@ from .volume import Volume, check_finite
 
 __all__ = [
     "PATH_KEYS",
-    "WRITTEN_IMAGES",
     "DeviceBatches",
     "LoadedPair",
     "Pairing",

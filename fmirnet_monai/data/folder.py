@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fmirnet_monai.formats import image_files, stem
 from fmirnet_monai.spatial import Grid
 
 from .images import read_image, read_label
@@ -46,7 +46,9 @@ def find_folder_cases(source_dir: str | Path, images: str = "image_*", labels: s
     folder = require_folder(source_dir, "source_dir")
     found = match_files(folder, images, "images")
     if not found:
-        raise FileNotFoundError(f"images: nothing in {folder} matches {images!r}.")
+        raise FileNotFoundError(
+            f"images: nothing in {folder} matches {images!r} and is an image; a pattern for a rare suffix ends in it."
+        )
     label_of = match_files(folder, labels, "labels") if labels else {}
     if labels and (missing := sorted(set(found) - set(label_of))):
         raise ValueError(
@@ -74,7 +76,7 @@ def read_case_table(table: str | Path) -> list[Case]:
             if file is not None and not file.exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")
         subject = row.get("subject")
-        cases.append(Case(_stem(image) if subject in (None, "") else str(subject), image, label))
+        cases.append(Case(stem(image) if subject in (None, "") else str(subject), image, label))
     names = [case.subject for case in cases]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path}: subjects named more than once: {doubled}; add a column 'subject' with unique names.")
@@ -175,30 +177,15 @@ def _load(path: Path, read: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray]
 
 
 def match_files(folder: Path, pattern: str, name: str) -> dict[str, Path]:
-    """Files that match a pattern with one ``*``, by the part it stands for, in natural order.
+    """Images of :py:func:`fmirnet_monai.formats.image_files` by subject, in natural order.
 
     Raises:
-        ValueError: naming ``name`` for a pattern without its ``*``, or two files of one subject.
+        ValueError: naming ``name`` for a pattern without its ``*``, or two images of one subject.
     """
     if pattern.count("*") != 1:
         raise ValueError(f"{name}: the pattern needs exactly one '*', which names the subject, got {pattern!r}.")
-    before, after = pattern.split("*")
-    expression = re.compile(re.escape(before) + "(.*)" + re.escape(after))
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob(pattern)):
-        match = expression.fullmatch(path.relative_to(folder).as_posix())
-        if match is None or path.name.startswith("."):
-            continue
-        subject = _stem(Path(match.group(1)))
-        if subject in found:
-            raise ValueError(
-                f"{name}: {found[subject].name} and {path.name} in {folder} both stand for subject {subject!r}; give "
-                "a narrower pattern, such as one with the suffix."
-            )
-        found[subject] = path
+    try:
+        found = image_files(folder, pattern)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     return dict(sorted(found.items(), key=lambda item: natural_order(Path(item[0]))))
-
-
-def _stem(path: Path) -> str:
-    """Name without any of the usual (double) suffixes."""
-    return re.sub(r"(\.nii|\.nrrd|\.mha|\.mhd|\.dcm|\.png)?(\.gz)?$", "", path.name)

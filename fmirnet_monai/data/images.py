@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fmirnet_monai.formats import NIFTI, WRITTEN_IMAGES, known_suffix, suffix_of
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.spatial.geometry import NIFTI, geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
+from fmirnet_monai.spatial.geometry import geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
 from fmirnet_monai.spatial.image import Image
-from fmirnet_monai.utils import known_suffix, reason, replacing
+from fmirnet_monai.utils import reason, replacing
 
 from .volume import check_finite
 
 LOCK = threading.RLock()  # of the process's stderr
-WRITTEN_IMAGES = (".nii.gz", ".nii", ".mha", ".nrrd", ".png")
 
 
 def read_image(path: str | Path, track_meta: bool = True) -> Any:
@@ -145,7 +145,7 @@ def _read(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
     """The values ``(*spatial)`` and the grid of ``path``, once it is known to be whole, grey and of 2 or 3 axes."""
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}; check the path.")
-    read = _read_nifti if path.is_file() and path.name.lower().endswith(NIFTI) else _read_by_itk
+    read = _read_nifti if path.is_file() and suffix_of(path, NIFTI) else _read_by_itk
     return read(path, precision)
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fmirnet_monai.formats import READ_POINTS, WRITTEN_POINTS, known_suffix
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import flip_lps
-from fmirnet_monai.utils import known_suffix, reason, write_text
+from fmirnet_monai.utils import reason, write_text
 
-READ_POINTS = (".csv", ".mrk.json", ".fcsv", ".vtk")
-WRITTEN_POINTS = (".csv", ".mrk.json")
 # an fcsv file's number of its coordinate system, as 3D Slicer 4 wrote it
 FCSV_SYSTEMS = {"0": "RAS", "1": "LPS"}
 MARKUPS_SCHEMA = (

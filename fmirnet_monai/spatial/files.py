@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fmirnet_monai.utils import known_suffix, reason, replacing
+from fmirnet_monai.formats import NIFTI, WRITTEN_FIELDS, known_suffix, suffix_of
+from fmirnet_monai.utils import reason, replacing
 
 from .displacement import DisplacementField
-from .geometry import NIFTI, flip, geometry, grid_of_itk, nifti, read_nifti, set_geometry
+from .geometry import flip, geometry, grid_of_itk, nifti, read_nifti, set_geometry
 from .grid import Grid
 
-WRITTEN_FIELDS = (".nii.gz", ".nii", ".mha", ".nrrd")
 RAS_VECTORS = 1006  # NIfTI's code of displacement vectors, which are RAS; those of others are LPS, as in ITK
 VECTORS = (0, RAS_VECTORS, 1007)
 TURNED = b"axes 1,2,0"  # see _turned
@@ -144,7 +144,7 @@ def read_displacement(path: str | Path) -> DisplacementField:
 
 
 def _read(path: Path) -> DisplacementField:
-    if path.name.lower().endswith(NIFTI):
+    if suffix_of(path, NIFTI):
         return _read_nifti(path)
     import itk
 

@@ -17,7 +17,6 @@ from fmirnet_monai.utils import warn
 
 from .grid import Grid, transform
 
-NIFTI = (".nii", ".nii.gz")
 APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
 ROUNDING = 1e-3  # voxels that single precision may set them apart
 PLACE = ["pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"]

@@ -15,18 +15,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.utils import known_suffix, reason, replacing
+from fmirnet_monai.formats import HDF5, TRANSFORMS, WRITTEN_FIELDS, WRITTEN_TRANSFORMS, known_suffix, suffix_of
+from fmirnet_monai.utils import reason, replacing
 
 from .displacement import DisplacementField, Inverse
-from .files import WRITTEN_FIELDS, from_itk, read_displacement, to_lps, write_displacement
+from .files import from_itk, read_displacement, to_lps, write_displacement
 from .geometry import flip, set_geometry
 from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
 from .maps import Affine, Map, Mapped, chain
-
-HDF5 = (".h5", ".hdf5")
-TRANSFORMS = (*HDF5, ".tfm", ".txt", ".mat", ".xfm")
-WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -121,12 +118,12 @@ def read_transform(path: str | Path) -> Map:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read whole, or is not finite.
     """
-    if Path(path).suffix.lower() not in TRANSFORMS:
+    if not suffix_of(path, TRANSFORMS):
         return read_displacement(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
     try:
-        found = read_hdf5(path) if Path(path).suffix.lower() in HDF5 else None
+        found = read_hdf5(path) if suffix_of(path, HDF5) else None
         if found is None:
             import itk
 
@@ -175,7 +172,7 @@ def _write(found: Map, path: Path, grid: Grid | None) -> None:
         parts = [DisplacementField.of(found, grid)[0]]
     held = [_sampled(part) for part in parts]
     plain = [part for part in held if not isinstance(part, ItkTransform)]
-    if path.suffix.lower() in HDF5 and len(plain) == len(held):
+    if suffix_of(path, HDF5) and len(plain) == len(held):
         write_hdf5(plain, path)
     else:
         import itk

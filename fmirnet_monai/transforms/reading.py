@@ -11,7 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys
 
-from fmirnet_monai.spatial.geometry import NIFTI, nifti_place
+from fmirnet_monai.formats import NIFTI, suffix_of
+from fmirnet_monai.spatial.geometry import nifti_place
 
 
 class ReadImaged(LoadImaged):
@@ -34,7 +35,7 @@ class ReadImaged(LoadImaged):
         for key in self.key_iterator(result):
             image = result[key]
             file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
-            if file.lower().endswith(NIFTI) and (place := nifti_place(file)) is not None:
+            if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
                 image.affine = torch.from_numpy(place)
                 image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
         return result
