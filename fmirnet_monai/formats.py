@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii")
-WRITTEN_FIELDS = (*NIFTI, ".mha", ".nrrd")
-WRITTEN_IMAGES = (*WRITTEN_FIELDS, ".png")
+WRITTEN_VOLUMES = (*NIFTI, ".mha", ".nrrd")
+WRITTEN_IMAGES = (*WRITTEN_VOLUMES, ".png")
 PAIRS = {".hdr": ".img"}  # one image in two files that both have an image's suffix
 IMAGES = (
     *(".seg.nrrd", *WRITTEN_IMAGES, ".mhd", ".nhdr", *PAIRS, *PAIRS.values()),

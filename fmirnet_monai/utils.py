@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -29,11 +30,12 @@ GUIDED = "guided_"  # before the name of a metric: it was used as guide, and mea
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all: the body writes the path it gets, which then takes the place of ``path``.
 
-    The temporary file stands in the same folder and keeps the suffix; it is removed when the body fails.
+    The temporary file stands in the same folder under a name of its own and keeps the suffix; it is removed when the
+    body fails.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"partial_{target.name}")
+    partial = target.with_name(f"partial_{uuid4().hex[:12]}_{target.name}")
     try:
         yield partial
         os.replace(partial, target)

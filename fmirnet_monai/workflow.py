@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -21,7 +18,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai import data, registration, report
-from fmirnet_monai.formats import TRANSFORMS, WRITTEN_IMAGES, known_suffix, stem, suffix_of
+from fmirnet_monai.formats import (
+    TRANSFORMS,
+    WRITTEN_IMAGES,
+    WRITTEN_POINTS,
+    WRITTEN_TRANSFORMS,
+    WRITTEN_VOLUMES,
+    stem,
+    suffix_of,
+)
+from fmirnet_monai.output import METRICS, require_folder, require_output, result_folder
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
@@ -30,9 +36,6 @@ from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, i
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import at_a_time, process_rank, write_text
-
-OWN = {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz"}
-OWN |= {"inverse_displacement.nii.gz", "transform.h5", "metrics.json", "report.html"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,11 @@ def register_files(
         FileNotFoundError: for a file that does not exist.
         ValueError: for one that can't be used, in one line that names it.
     """
-    loaded = data.read_pair(pair)
-    result = method.register(**loaded.arguments())
     wanted = outputs or Outputs()
-    with _whole_folder(Path(output_dir), OWN) as folder:
+    inputs = [file for given in pair.values() for file in (given if isinstance(given, list) else [given])]
+    with result_folder(output_dir, inputs) as folder:
+        loaded = data.read_pair(pair)
+        result = method.register(**loaded.arguments())
         data.write_image(result.warped, folder / "warped.nii.gz")
         write_transform(result.field, folder / "displacement.nii.gz")
         write_transform(result.map, folder / "transform.h5")
@@ -91,8 +95,9 @@ def register_files(
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
+            "files": sorted([METRICS, *(file.name for file in folder.iterdir())]),
         }
-        write_text(folder / "metrics.json", json.dumps(content, indent=1) + "\n")
+        write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
     return result
 
 
@@ -120,6 +125,7 @@ def register_datalist(
     import pandas as pd  # single pairs do without
 
     folder = Path(output_dir)
+    require_folder(folder)
     pairs = data.load_pairs(datalist, section, must_exist=False)
     names = [f"{i:04d}_{stem(pair['moving'])}_to_{stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
     rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
@@ -127,7 +133,7 @@ def register_datalist(
 
     mine = dict(list(zip(names, pairs, strict=True))[rank::world])
     if skip_existing:
-        mine = {name: pair for name, pair in mine.items() if not (folder / name / "metrics.json").is_file()}
+        mine = {name: pair for name, pair in mine.items() if not (folder / name / METRICS).is_file()}
     try:
         done = at_a_time(
             partial(_register_one, folder=folder, method=method, outputs=outputs),
@@ -208,9 +214,9 @@ def propagate_file(
         FileNotFoundError: for a file that does not exist.
         ValueError: for one that can't be used, or annotated slices that nothing can be done with.
     """
-    suffix = known_suffix(output, WRITTEN_IMAGES)
+    suffix = require_output(output, WRITTEN_VOLUMES, (image, label))
     beside = confidence or f"{str(output)[: -len(suffix)]}_confidence{suffix}"
-    known_suffix(beside, WRITTEN_IMAGES)
+    require_output(beside, WRITTEN_VOLUMES, (image, label))
     if train_epochs < 0:
         raise ValueError(f"train_epochs must be at least 0, got {train_epochs}.")
     volume, sparse = data.read_image(image, track_meta=False), data.read_label(label, track_meta=False)
@@ -255,6 +261,7 @@ def warp_file(
         raise ValueError(f"interpolation must be linear or nearest, got {interpolation!r}.")
     if antialias and interpolation == "nearest":
         raise ValueError("antialias: is for images; labels, with interpolation nearest, are never smoothed.")
+    require_output(output, WRITTEN_IMAGES, (image, transform, reference))
     read = data.read_image if interpolation == "linear" else data.read_label
     source = read(image, track_meta=False)
     found = read_transform(transform)
@@ -269,6 +276,7 @@ def warp_file(
 
 def warp_points_file(points: str, transform: str, output: str, reference: str | None) -> Path:
     """Take points through a transform, see the command ``warp_points``."""
+    require_output(output, WRITTEN_POINTS, (points, transform, reference))
     found = read_transform(transform)
     cloud = data.read_points(points, found.dims)
     grid = _known_grid(found, transform, reference)
@@ -281,6 +289,7 @@ def compose_files(transforms: Sequence[str], output: str, reference: str | None)
     """Join transforms, see the command ``compose``; gives how much leads out of one of them, in percent."""
     if len(transforms) < 2:
         raise ValueError(f"transforms: give two or more files separated by commas, got {list(transforms)}.")
+    require_output(output, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS), (*transforms, reference))
     maps = [read_transform(path) for path in transforms]
     for path, found in zip(transforms, maps, strict=True):
         if found.dims != maps[-1].dims:
@@ -296,6 +305,7 @@ def compose_files(transforms: Sequence[str], output: str, reference: str | None)
 
 def invert_file(transform: str, output: str, reference: str | None) -> Inversion | None:
     """Invert a transform, see the command ``invert``; gives how it went, None for an affine one, which goes exactly."""
+    require_output(output, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS), (transform, reference))
     found = read_transform(transform)
     if isinstance(found, Affine) and not known_field(output):
         write_transform(found.inverse(), output)
@@ -307,6 +317,7 @@ def invert_file(transform: str, output: str, reference: str | None) -> Inversion
 
 def jacobian_file(transform: str, output: str, reference: str | None) -> dict[str, float]:
     """Write the map of Jacobian determinants, see the command ``jacobian``; gives range and folding."""
+    require_output(output, WRITTEN_IMAGES, (transform, reference))
     found = read_transform(transform)
     field, _ = DisplacementField.of(found, _grid(found, transform, reference))
     determinant = field.jacobian_determinant()
@@ -318,6 +329,8 @@ def jacobian_file(transform: str, output: str, reference: str | None) -> dict[st
 def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[str, float]:
     """Metrics of files that exist, see the command ``metrics``."""
     given = {name: str(path) for name, path in files.items() if path}
+    if output:
+        require_output(output, None, given.values())
     values: dict[str, float] = {}
     if "image" in given and "fixed_image" in given:
         image, fixed = _alike(given["image"], given["fixed_image"], data.read_image)
@@ -394,27 +407,7 @@ def _or_none(value: float) -> float | None:
 
 
 def _summary_row(folder: Path, error: str) -> dict[str, Any]:
-    if error or not (folder / "metrics.json").is_file():
+    if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
-    content = json.loads((folder / "metrics.json").read_text())
+    content = json.loads((folder / METRICS).read_text())
     return {**content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}
-
-
-@contextmanager
-def _whole_folder(target: Path, own: Set[str]) -> Iterator[Path]:
-    """A folder beside ``target`` whose files move there at the end; nothing stays behind when the body fails.
-
-    Files named in ``own`` that an earlier run left and this one doesn't write are removed: they would be taken for its.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}_partial_", dir=target.parent))
-    try:
-        yield partial
-        target.mkdir(exist_ok=True)
-        written = {file.name for file in partial.iterdir()}
-        for name in sorted(written):
-            os.replace(partial / name, target / name)
-        for name in own - written:
-            (target / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

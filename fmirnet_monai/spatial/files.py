@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from fmirnet_monai.formats import NIFTI, WRITTEN_FIELDS, known_suffix, suffix_of
+from fmirnet_monai.formats import NIFTI, WRITTEN_VOLUMES, known_suffix, suffix_of
 from fmirnet_monai.utils import reason, replacing
 
 from .displacement import DisplacementField
@@ -77,7 +77,7 @@ def write_displacement(field: DisplacementField, path: str | Path) -> Path:
         ValueError: for another suffix.
         OSError: when it can't be written.
     """
-    write = _write_nifti if known_suffix(path, WRITTEN_FIELDS) in NIFTI else _write_itk
+    write = _write_nifti if known_suffix(path, WRITTEN_VOLUMES) in NIFTI else _write_itk
     geometry(field.grid)  # which refuses what ITK can't express
     with replacing(path) as partial:
         try:

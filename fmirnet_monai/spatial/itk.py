@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.formats import HDF5, TRANSFORMS, WRITTEN_FIELDS, WRITTEN_TRANSFORMS, known_suffix, suffix_of
+from fmirnet_monai.formats import HDF5, TRANSFORMS, WRITTEN_TRANSFORMS, WRITTEN_VOLUMES, known_suffix, suffix_of
 from fmirnet_monai.utils import reason, replacing
 
 from .displacement import DisplacementField, Inverse
@@ -150,8 +150,8 @@ def write_transform(found: Map, path: str | Path, grid: Grid | None = None) -> P
         ValueError: for another suffix, or a map that the format can't hold or that needs a grid.
         OSError: when it can't be written.
     """
-    suffix = known_suffix(path, (*WRITTEN_FIELDS, *WRITTEN_TRANSFORMS))
-    if suffix in WRITTEN_FIELDS:
+    suffix = known_suffix(path, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS))
+    if suffix in WRITTEN_VOLUMES:
         place = grid or own_grid(found)
         if place is None:
             raise ValueError(f"{path}: this transform has no grid of its own; name a reference image, or write .h5.")

@@ -1,0 +1,111 @@
+"""Where results go: what can't be written is told before the work, and nothing that is not a result's own is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fmirnet_monai.formats import known_suffix
+
+METRICS = "metrics.json"
+RESULT = frozenset(
+    {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
+    | {"inverse_displacement.nii.gz", "transform.h5", "report.html"}
+)
+
+
+def require_output(path: str | Path, suffixes: Sequence[str] | None, inputs: Iterable[str | Path | None] = ()) -> str:
+    """Make sure that a file can be written, before what it is to hold is worked out.
+
+    Args:
+        path: to write.
+        suffixes: of the formats that it may have; None for any.
+        inputs: files that it is made of.
+
+    Returns:
+        its suffix of those.
+
+    Raises:
+        ValueError: for another suffix, or when it is one of the inputs, which would be lost.
+        OSError: when it can't be written.
+    """
+    target, suffix = Path(path), "" if suffixes is None else known_suffix(path, suffixes)
+    if any(given is not None and _same(target, Path(given)) for given in inputs):
+        raise ValueError(f"{path}: is an input, which would be overwritten; name another file.")
+    if target.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; name a file in it.")
+    require_folder(target.parent)
+    return suffix
+
+
+def require_folder(folder: str | Path) -> None:
+    """Make sure that files can be written to a folder that may not exist yet.
+
+    Raises:
+        OSError: when they can't.
+    """
+    there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{folder}: can't be made, {there} is a file; name another folder.")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise type(error)(f"{folder}: can't be written ({error.strerror}); check its rights and space.") from error
+
+
+@contextmanager
+def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[Path]:
+    """A folder beside ``folder`` to write a registration to, whose files move there at the end, ``metrics.json`` last.
+
+    When the body fails, all is as it was. What an earlier result lists in its ``metrics.json`` as its files and the new
+    one has not is removed, since it would be taken for the new one's; anything else stays.
+
+    Args:
+        folder: of the result, made where it isn't there.
+        inputs: files that it is made of.
+
+    Raises:
+        ValueError: when one of the inputs would be overwritten or removed.
+        OSError: when the folder can't be written.
+    """
+    target = Path(folder)
+    for given in map(Path, inputs):
+        if any(_same(target / name, given) for name in RESULT):
+            raise ValueError(f"output_dir: {given} is an input, which would be overwritten; name another folder.")
+    require_folder(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}_partial_", dir=target.parent))
+    try:
+        yield partial
+        target.mkdir(exist_ok=True)
+        last, before = target / METRICS, target / f".{METRICS}"
+        if last.exists():  # from here until the end the folder holds no result
+            os.replace(last, before)
+        written = {file.name for file in partial.iterdir()}
+        for name in sorted(written - {METRICS}):
+            os.replace(partial / name, target / name)
+        for name in _files(before) - written:
+            (target / name).unlink(missing_ok=True)
+        os.replace(partial / METRICS, last)
+        before.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _files(metrics: Path) -> set[str]:
+    """What a ``metrics.json`` lists as its result's files; one of a version that didn't has all that it may have."""
+    try:
+        content = json.loads(metrics.read_text())
+        return {*RESULT} & {*content.get("files", RESULT)}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return set()
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

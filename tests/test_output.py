@@ -1,0 +1,119 @@
+"""Folders and files of results: what they replace, what they leave alone, and what is refused before the work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from fmirnet_monai.output import require_folder, require_output, result_folder
+from fmirnet_monai.utils import replacing
+
+
+def write(folder: Path, names: Sequence[str], text: str, inputs: Iterable[Path] = (), listed: bool = True) -> None:
+    """A result of these files and its ``metrics.json``."""
+    with result_folder(folder, inputs) as partial:
+        for name in names:
+            (partial / name).write_text(text)
+        (partial / "metrics.json").write_text(json.dumps({"files": [*names]} if listed else {"pair": {}}))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir() if file.name != "metrics.json"}
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "of an earlier version"])
+def test_what_the_last_result_had_and_this_one_has_not_goes_and_all_else_stays(tmp_path: Path, listed: bool) -> None:
+    write(tmp_path / "out", ["transform.h5", "report.html", "warped_label.nii.gz"], "first", listed=listed)
+    (tmp_path / "out" / "notes.txt").write_text("the user's")
+    write(tmp_path / "out", ["transform.h5"], "second")
+    assert contents(tmp_path / "out") == {"transform.h5": "second", "notes.txt": "the user's"}
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_that_no_result_lists_is_somebody_s(tmp_path: Path) -> None:
+    write(tmp_path / "out", ["transform.h5"], "first")
+    (tmp_path / "out" / "report.html").write_text("the user's")
+    write(tmp_path / "out", ["transform.h5"], "second")
+    assert contents(tmp_path / "out") == {"transform.h5": "second", "report.html": "the user's"}
+
+
+@pytest.mark.parametrize("name", ["../other.txt", "notes.txt", "/etc/hostname"])
+def test_a_list_of_files_removes_none_but_a_result_s(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    for kept in (tmp_path / "other.txt", tmp_path / "out" / "notes.txt"):
+        kept.write_text("kept")
+    (tmp_path / "out" / "metrics.json").write_text(json.dumps({"files": [name]}))
+    write(tmp_path / "out", ["transform.h5"], "new")
+    assert (tmp_path / "other.txt").is_file() and (tmp_path / "out" / "notes.txt").is_file()
+
+
+def test_a_result_that_fails_leaves_the_last_one_as_it_was(tmp_path: Path) -> None:
+    write(tmp_path / "out", ["transform.h5"], "first")
+    with pytest.raises(KeyError), result_folder(tmp_path / "out", ()) as partial:
+        (partial / "transform.h5").write_text("second")
+        raise KeyError
+    assert contents(tmp_path / "out") == {"transform.h5": "first"} and (tmp_path / "out" / "metrics.json").is_file()
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("moves", range(4))
+def test_stopped_while_files_move_there_is_no_result_and_the_next_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    write(tmp_path / "out", ["report.html", "transform.h5", "warped.nii.gz"], "first")
+    left, move = [moves], os.replace
+
+    def stop(source: Path, target: Path) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out", ["transform.h5", "warped.nii.gz"], "second")
+    assert (tmp_path / "out" / "metrics.json").is_file() == (moves == 0)
+    monkeypatch.undo()
+    write(tmp_path / "out", ["warped.nii.gz"], "third")
+    assert contents(tmp_path / "out") == {"warped.nii.gz": "third"}
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "through a link"])
+def test_a_folder_that_an_input_lies_in_is_refused_where_it_would_be_lost(tmp_path: Path, linked: bool) -> None:
+    write(tmp_path / "out", ["warped.nii.gz"], "first")
+    given = tmp_path / "link.nii.gz" if linked else tmp_path / "out" / "warped.nii.gz"
+    if linked:
+        given.symlink_to(tmp_path / "out" / "warped.nii.gz")
+    with pytest.raises(ValueError, match=rf"output_dir: .*{given.name} is an input, which would be overwritten"):
+        write(tmp_path / "out", ["transform.h5"], "second", [given])
+    assert contents(tmp_path / "out") == {"warped.nii.gz": "first"}
+    (tmp_path / "out" / "scan.nii.gz").write_text("kept")
+    write(tmp_path / "out", ["transform.h5"], "second", [tmp_path / "out" / "scan.nii.gz"])
+
+
+def test_what_can_t_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "a.mha").touch()
+    with pytest.raises(NotADirectoryError, match=r"file/out: can't be made, .*file is a file"):
+        require_folder(tmp_path / "file" / "out")
+    with pytest.raises(OSError, match=r"/proc/out: can't be written"):
+        require_folder("/proc/out")
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
+        require_output(tmp_path, None)
+    with pytest.raises(ValueError, match=r"a\.mha: is an input, which would be overwritten"):
+        require_output(tmp_path / ".." / tmp_path.name / "a.mha", (".mha",), [tmp_path / "a.mha"])
+    with pytest.raises(ValueError, match=r"b\.txt: unknown suffix"):
+        require_output(tmp_path / "b.txt", (".mha",))
+    assert require_output(tmp_path / "new" / "b.MHA", (".mha",), [None, "absent"]) == ".mha"
+    assert not (tmp_path / "new").exists()
+
+
+def test_two_that_write_one_file_at_a_time_don_t_meet(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.txt") as one, replacing(tmp_path / "a.txt") as other:
+        one.write_text("one")
+        other.write_text("other")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["one"]
