@@ -22,6 +22,7 @@ from fmirnet_monai.spatial.geometry import geometry, grid_of_itk, nifti, nifti_p
 from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reason, replacing
 
+from .dicom import series_files, slices_of, stacked
 from .volume import check_finite
 
 LOCK = threading.RLock()  # of the process's stderr
@@ -171,7 +172,8 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
 def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
     import itk
 
-    files = _series(path) if path.is_dir() else [str(path)]
+    with _quiet():
+        files = series_files(path) if path.is_dir() else [str(path)]
     with _reading(path), _quiet():
         header = itk.ImageIOFactory.CreateImageIO(files[0], itk.CommonEnums.IOFileMode_ReadMode)
         if header is None:
@@ -180,6 +182,12 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
         header.ReadImageInformation()
     size = [header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions())]
     _check_size(size, header.GetNumberOfComponents(), path)
+    order, placed = None, None
+    if path.is_dir() or header.GetNameOfClass() == "GDCMImageIO":
+        slices = slices_of(files)
+        order, placed = stacked(slices, path) if len(slices) > 1 else (None, None)
+    if len(files) > 1 and order is not None:
+        files, order = [files[i] for i in order], None
     with _reading(path), _quiet():
         image_type = itk.Image[itk.F if precision is np.float32 else itk.D, len(size)]
         if len(files) > 1:
@@ -191,11 +199,10 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
             reader = itk.ImageFileReader[image_type].New(FileName=files[0], ImageIO=header)
         reader.Update()
     image = reader.GetOutput()
-    if len(files) > 1:
-        _check_series(image, path)
-    elif path.name.lower().endswith((".hdr", ".img")):
+    if suffix_of(path, (".hdr", ".img")):
         nifti_place(path)  # which says so where other tools place it elsewhere
-    return itk.array_from_image(image).T, grid_of_itk(image)
+    values = itk.array_from_image(image).T
+    return values if order is None else values[..., order], placed or grid_of_itk(image)
 
 
 @contextmanager
@@ -237,45 +244,6 @@ def _load_whole(file: str) -> None:
 
         with Picture.open(file) as picture:
             picture.load()
-
-
-def _series(folder: Path) -> list[str]:
-    """Files of the one DICOM series in ``folder``, in order along the slice normal."""
-    import itk
-
-    with _quiet():
-        names = itk.GDCMSeriesFileNames.New(UseSeriesDetails=False, Directory=str(folder))
-        series = {uid: list(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()}
-    if not series:
-        raise ValueError(f"{folder}: no DICOM series in this folder; give an image file, or the folder of the slices.")
-    if len(series) > 1:
-        found = ", ".join(f"{uid} ({len(files)} files)" for uid, files in series.items())
-        raise ValueError(
-            f"{folder}: holds {len(series)} DICOM series: {found}; put each in a folder of its own and give that one."
-        )
-    return next(iter(series.values()))
-
-
-def _check_series(image: Any, path: Path) -> None:
-    """Refuse the series for which ITK goes on with an even distance and right angles, so with slices out of place."""
-    import itk
-
-    key = "ITK_non_uniform_sampling_deviation"
-    properties = image.GetMetaDataDictionary()
-    if properties.HasKey(key) and properties[key] > 0.1 * image.GetSpacing()[2]:
-        raise ValueError(
-            f"{path}: slices are not evenly spaced, one lies {properties[key]:.2f} mm off; look for a missing or "
-            "doubled slice, or several acquisitions in one series."
-        )
-    direction = itk.array_from_matrix(image.GetDirection())
-    normal = np.cross(direction[:, 0], direction[:, 1])
-    if normal @ direction[:, 2] < np.cos(np.deg2rad(0.1)):
-        raise ValueError(
-            f"{path}: slices are not stacked at right angles (gantry tilt), which ITK can't express; correct the tilt, "
-            "for instance with dcm2niix, and give the corrected volume."
-        )
-    direction[:, 2] = normal
-    image.SetDirection(itk.matrix_from_array(direction))
 
 
 def _tensor(values: NDArray, grid: Grid, path: str | Path, track_meta: bool) -> Any:
