@@ -150,7 +150,7 @@ def _numbers(dataset: Any, index: int, tag: str, group: str, source: str) -> NDA
         )
     numbers = np.asarray(value, dtype=np.float64)
     if not np.isfinite(numbers).all() or (tag == "PixelSpacing" and (numbers <= 0).any()):
-        raise ValueError(f"{source}: its {tag} is {list(value)}; export the series again from where it came.")
+        raise ValueError(f"{source}: its {tag} is {numbers.tolist()}; export the series again from where it came.")
     return numbers
 
 
