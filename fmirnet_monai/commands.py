@@ -5,6 +5,7 @@ What they work with is loaded when one runs: reading the words of a command line
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -131,11 +132,19 @@ def prepare_folder(
     pairing = fm.data.Pairing(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
     )
-    read = (
-        fm.data.read_folder_case(c, label_id, intensity_scale, intensity_offset, percentiles, label_numbers)
-        for c in _progress(cases)
+    read = functools.partial(
+        fm.data.read_folder_case,
+        label_id=label_id,
+        intensity_scale=intensity_scale,
+        intensity_offset=intensity_offset,
+        percentiles=percentiles,
+        label_numbers=label_numbers,
     )
-    print(fm.data.write_pairs(read, output_dir, pairing, volumes, name=Path(table or source_dir or "").name))
+    left_out: list[str] = []
+    found = (volume for _, volume in fm.data.read_each(read, _progress(cases), left_out, fm.data.NoStructure))
+    name = Path(table or source_dir or "").name
+    datalist = fm.data.write_pairs(found, output_dir, pairing, volumes, name=name, left_out=left_out)
+    _report_left_out(datalist, left_out)
 
 
 def prepare_pairs(

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii")
+FREESURFER = (".mgz", ".mgh")
 WRITTEN_VOLUMES = (*NIFTI, ".mha", ".nrrd")
 WRITTEN_IMAGES = (*WRITTEN_VOLUMES, ".png")
 PAIRS = {".hdr": ".img"}  # one image in two files that both have an image's suffix
 IMAGES = (
     *(".seg.nrrd", *WRITTEN_IMAGES, ".mhd", ".nhdr", *PAIRS, *PAIRS.values()),
-    *(".dcm", ".gipl", ".gipl.gz", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+    *(*FREESURFER, ".dcm", ".gipl", ".gipl.gz", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
 )
 HDF5 = (".h5", ".hdf5")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")

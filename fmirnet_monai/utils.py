@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import platform
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
+
+from fmirnet_monai.version import __version__
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -61,6 +65,22 @@ def package_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def versions() -> dict[str, str]:
+    """Of this package, what it computes with, and Python."""
+    own = {name: package_version(name) for name in ("torch", "monai", "itk")}
+    return {"fmirnet_monai": __version__, **own, "python": platform.python_version()}
+
+
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, or of the files of a folder and their names."""
+    target = Path(path)
+    if target.is_file():
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [f"{file.relative_to(target)} {digest(file)}" for file in sorted(target.rglob("*")) if file.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def reason(error: Exception) -> str:

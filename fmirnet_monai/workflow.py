@@ -35,7 +35,9 @@ from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import at_a_time, process_rank, write_text
+from fmirnet_monai.utils import at_a_time, digest, process_rank, versions, write_text
+
+SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,15 @@ def register_files(
             report.write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
         figures = result.metrics if wanted.metrics else {}
         content = {
+            "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: _or_none(value) for name, value in figures.items()},
             **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
+            "versions": versions(),
+            "sha256": {str(file): digest(file) for file in inputs},
             "files": sorted([METRICS, *(file.name for file in folder.iterdir())]),
         }
         write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
@@ -341,7 +346,8 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
         scaled = [seen_intensities(Percentiles(), one, counted) for one in (image, fixed)]
         values |= image_metrics(scaled[0], scaled[1], inside)
     if "label" in given and "fixed_label" in given:
-        values |= label_metrics(*_alike(given["label"], given["fixed_label"], data.read_label))
+        read = partial(data.read_label, empty=True)  # what a method found may be nothing
+        values |= label_metrics(*_alike(given["label"], given["fixed_label"], read))
     found = read_transform(given["transform"]) if "transform" in given else None
     if found is not None:
         grid = _known_grid(found, given["transform"], given.get("reference"))
@@ -352,8 +358,7 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
     if "moving_points" in given and "fixed_points" in given:
         dims = found.dims if found else 3
         moving, fixed_points = (data.read_points(given[f"{name}_points"], dims) for name in ("moving", "fixed"))
-        if len(moving.names) != len(fixed_points.names):
-            raise ValueError(f"moving_points holds {len(moving.names)} points, fixed_points {len(fixed_points.names)}.")
+        moving = data.paired(moving, fixed_points)
         mapped = map_points(found, fixed_points.positions) if found else fixed_points.positions
         values |= point_metrics(mapped, moving.positions)
     if not values:

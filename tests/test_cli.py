@@ -144,6 +144,25 @@ def test_empty_label_pattern_means_no_labels(
     assert not any("label" in key for key in load_pairs(printed_path(capsys), "training")[0])
 
 
+@pytest.mark.parametrize("label_id", [None, 2])
+def test_a_subject_without_the_structure_is_left_out_and_named(
+    tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], label_id: int | None
+) -> None:
+    label = np.full((12, 12, 10), 0 if label_id is None else 1, np.uint8)
+    nib.save(nib.Nifti1Image(label, np.diag([5.0, 5.0, 5.0, 1.0])), own_folder / "label_2.nii.gz")
+    words = [f"--source_dir={own_folder}", f"--output_dir={tmp_path / 'out'}", "--r=0.5", "--fractions=0.4,0.3,0.3"]
+    cli.main(["prepare", "folder", *words, *([f"--label_id={label_id}"] if label_id else [])])
+    out, err = capsys.readouterr()
+    assert out.strip() == f"{tmp_path / 'out' / 'datalist.json'} (1 left out)"
+    assert re.search(r"left out: .*label_2\.nii\.gz: (all of it is background|has no voxel of label_id 2)", err)
+    pairs = [
+        pair
+        for section in ("training", "validation", "test")
+        for pair in load_pairs(tmp_path / "out" / "datalist.json", section)
+    ]
+    assert {pair["subject"] for pair in pairs} == {"0", "1", "3"}
+
+
 def test_prepare_merge(
     small_sample: Path, tmp_path: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The commands on files: what they write, what they refuse, and that nothing half-written stays."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from commands import REPOSITORY
 from monai.data import MetaTensor
 
 from fmirnet_monai import workflow
@@ -59,6 +61,31 @@ def test_register_writes_everything(registered: Path, files: dict[str, str]) -> 
         read_points(path, 2).positions for path in (registered / "warped_points.csv", files["fixed_points"])
     )
     assert np.linalg.norm(moved - target, axis=1).mean() < 1.0
+
+
+def test_metrics_json_is_as_documented(registered: Path, files: dict[str, str]) -> None:
+    content = json.loads((registered / "metrics.json").read_text())
+    documented = set(re.findall(r"`([a-z0-9_]+)`", (REPOSITORY / "docs" / "metrics.md").read_text()))
+    metrics = {name.removeprefix("before_") for name in content["metrics"]}
+    for keys in (content, metrics, content["seconds"], content["settings"], content["versions"]):
+        assert set(keys) <= documented
+    assert content["schema"] == 1 and content["pair"] == files
+    assert content["files"] == sorted(path.name for path in registered.iterdir())
+    assert content["sha256"] == {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in files.values()}
+    weights = REPOSITORY / "bundles" / "fmirnet_universal" / "models" / "model.pt"
+    assert content["settings"]["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_the_same_command_gives_the_same_bits(registered: Path, files: dict[str, str], tmp_path: Path) -> None:
+    options = [word for name, path in files.items() for word in (f"--{name}", path)]
+    main(["register", *options, "--output_dir", str(tmp_path / "b"), "--affine", "translation", "--refine", "5"])
+    first, second = (json.loads((folder / "metrics.json").read_text()) for folder in (registered, tmp_path / "b"))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+    for name in ("warped.nii.gz", "displacement.nii.gz", "inverse_displacement.nii.gz"):
+        one, other = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(folder / name))) for folder in (registered, tmp_path / "b")
+        )
+        np.testing.assert_array_equal(one, other)
 
 
 def test_warp_command_and_simpleitk_repeat_the_result(registered: Path, files: dict[str, str], tmp_path: Path) -> None:

@@ -522,3 +522,14 @@ def test_a_method_has_one_face_for_files_and_tensors(pair: dict[str, str]) -> No
         {key: pair[key] for key in ("moving", "fixed")}, "out", Method("none"), workflow.Outputs(False, False, False)
     )
     torch.testing.assert_close(plain(read_image("out/warped.nii.gz")), plain(found.warped))
+
+
+def test_metrics_of_a_method_that_found_nothing(run: Run, tmp_path: Path) -> None:
+    truth = torch.zeros(1, 12, 10, dtype=torch.uint8)
+    write_image(truth, "nothing.nii.gz")
+    truth[:, 3:6, 3:6] = 1
+    write_image(truth, "truth.nii.gz")
+    run("metrics", label="nothing.nii.gz", fixed_label="truth.nii.gz", output="a.json")
+    assert json.loads(Path("a.json").read_text()) == {"dice": 0, "hd95": None, "assd": None}
+    run("metrics", label="nothing.nii.gz", fixed_label="nothing.nii.gz", output="b.json")
+    assert json.loads(Path("b.json").read_text()) == {"dice": None, "hd95": None, "assd": None}

@@ -20,17 +20,18 @@ from .named import match_pairs, read_pair_table, write_named_pairs
 from .pair import LoadedPair, read_pair
 from .pairing import Pairing, require_sections, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
-from .points import Points, check_points_inside, read_points, write_points
+from .points import Points, check_points_inside, paired, read_points, write_points
 from .prepare import read_each, write_pairs
 from .sample import ensure_sample
 from .sliver import find_sliver_cases, write_sliver_layout
 from .subjects import read_sections
-from .volume import Volume, check_finite
+from .volume import NoStructure, Volume, check_finite
 
 __all__ = [
     "PATH_KEYS",
     "DeviceBatches",
     "LoadedPair",
+    "NoStructure",
     "Pairing",
     "Points",
     "Volume",
@@ -54,6 +55,7 @@ __all__ = [
     "match_pairs",
     "merge_datalists",
     "pair_sampler",
+    "paired",
     "phantom_clip",
     "phantom_volume",
     "read_case_table",

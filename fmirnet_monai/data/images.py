@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmirnet_monai.formats import NIFTI, WRITTEN_IMAGES, known_suffix, suffix_of
+from fmirnet_monai.formats import FREESURFER, NIFTI, WRITTEN_IMAGES, known_suffix, suffix_of
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.geometry import geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
 from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reason, replacing
 
 from .dicom import series_files, slices_of, stacked
-from .volume import check_finite
+from .volume import NoStructure, check_finite
 
 LOCK = threading.RLock()  # of the process's stderr
 
@@ -55,18 +55,24 @@ def read_image(path: str | Path, track_meta: bool = True) -> Any:
     return _tensor(values, grid, path, track_meta)
 
 
-def read_label(path: str | Path, track_meta: bool = True) -> Any:
-    """Read a label map from any format of :py:func:`read_image`, whose arguments it has.
+def read_label(path: str | Path, track_meta: bool = True, empty: bool = False) -> Any:
+    """Read a label map from any format of :py:func:`read_image`; of a PNG with a palette, its indices.
+
+    Args:
+        path: as there.
+        track_meta: as there.
+        empty: whether it may be all background, as what a method found may be.
 
     Returns:
         ``(1, *spatial)`` in int32, 0 the background, with a ``(D + 1, D + 1)`` affine from voxel to RAS+ mm.
 
     Raises:
         FileNotFoundError: when there is none.
-        ValueError: when it can't be read, or its values are not whole, are negative or all background.
+        ValueError: when it can't be read, or its values are not whole or negative; NoStructure when they are all
+            background.
     """
-    values, grid = _read(Path(path), np.float64)  # which holds labels of 32 bits
-    check_finite(values, path)
+    values, grid = _read(Path(path), np.float64, indices=True)  # which holds labels of 32 bits
+    check_finite(values, path, label=True)
     low, high = values.min(), values.max()
     if low < -0.5 or high >= 2**31 - 0.5:
         raise ValueError(f"{path}: labels must lie in 0..2147483647, found {low:.0f} to {high:.0f}; renumber them.")
@@ -78,8 +84,8 @@ def read_label(path: str | Path, track_meta: bool = True) -> Any:
                 f"{path}: holds values such as {stored[apart][0]:g}, labels must be whole numbers; give the label map, "
                 "not an image or a probability, resampled by nearest neighbour."
             )
-    if not whole.any():
-        raise ValueError(f"{path}: all of it is background (0); give a label map with at least one labelled voxel.")
+    if not empty and not whole.any():
+        raise NoStructure(f"{path}: all of it is background (0); give a label map with at least one labelled voxel.")
     return _tensor(whole, grid, path, track_meta)
 
 
@@ -132,6 +138,17 @@ def _write_by_itk(values: NDArray, grid: Grid, path: Path) -> None:
     _load_whole(str(path))
 
 
+def check_common_labels(moving: Tensor, fixed: Tensor) -> None:
+    """Raise ValueError when two label maps ``(1, *spatial)`` hold labels, but none in common."""
+    held = [[int(i) for i in torch.as_tensor(label).unique() if i != 0] for label in (moving, fixed)]
+    if all(held) and not {*held[0]} & {*held[1]}:
+        names = " and ".join(", ".join(map(str, ids[:10])) + (", …" if len(ids) > 10 else "") for ids in held)
+        raise ValueError(
+            f"moving_label and fixed_label have no label in common, they hold {names}; give each structure the same "
+            "number in both."
+        )
+
+
 def check_label_inside(label: Tensor, grid: Grid, source: str | Path) -> None:
     """Raise ValueError naming ``source`` when no labelled voxel of ``label (1, *spatial)`` lies inside ``grid``."""
     voxels = torch.as_tensor(label)[0].nonzero().cpu().numpy()
@@ -142,16 +159,34 @@ def check_label_inside(label: Tensor, grid: Grid, source: str | Path) -> None:
         )
 
 
-def _read(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
-    """The values ``(*spatial)`` and the grid of ``path``, once it is known to be whole, grey and of 2 or 3 axes."""
+def _read(path: Path, precision: type[np.floating], indices: bool = False) -> tuple[NDArray, Grid]:
+    """The values ``(*spatial)`` and the grid of ``path``, once it is known to be whole, grey and of 2 or 3 axes.
+
+    With ``indices`` those into a palette serve as well.
+    """
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}; check the path.")
-    read = _read_nifti if path.is_file() and suffix_of(path, NIFTI) else _read_by_itk
+    if indices and path.is_file() and suffix_of(path, (".png",)):
+        with _reading(path):
+            picture = _picture(path)
+        if picture.mode == "P":
+            found = np.asarray(picture, dtype=precision).T
+            return found, Grid(found.shape, np.diag([-1.0, -1, 1]))  # where ITK places pictures
+    read = _read_nifti if path.is_file() and suffix_of(path, (*NIFTI, *FREESURFER)) else _read_by_itk
     return read(path, precision)
 
 
+def _picture(file: str | Path) -> Any:
+    """A PNG or JPEG, read to its end."""
+    from PIL import Image as Picture
+
+    with Picture.open(file) as picture:
+        picture.load()
+    return picture
+
+
 def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
-    """Without ITK, whose loading takes longer than all of this; placed where ITK places it."""
+    """Without ITK, whose loading takes longer than all of this; a NIfTI is placed where ITK places it."""
     with _reading(path):
         image, place = read_nifti(path)
         size, components = list(image.shape), 1
@@ -165,7 +200,13 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
     with _reading(path):
         kept = [*range(len(size)), 3]
         grid = Grid(tuple(size), place[np.ix_(kept, kept)])
-        geometry(grid)
+        try:
+            geometry(grid)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
+                "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
+            ) from error
         return np.asanyarray(image.dataobj, dtype=precision).reshape(size), grid
 
 
@@ -211,6 +252,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if str(error).startswith(f"{path}: "):  # says already what is wrong
+            raise
         raise ValueError(
             f"{path}: can't be read as an image ({reason(error)}); it is damaged, incomplete (an .mhd needs its data "
             "file beside it) or of another format: get it again, or convert it to .nii.gz."
@@ -240,10 +283,7 @@ def _load_whole(file: str) -> None:
         volume: Any = nib.load(file)
         check_finite(np.asanyarray(volume.dataobj), file)  # ITK reads NaN and infinity as 0
     if name.endswith((".png", ".jpg", ".jpeg")):
-        from PIL import Image as Picture
-
-        with Picture.open(file) as picture:
-            picture.load()
+        _picture(file)
 
 
 def _tensor(values: NDArray, grid: Grid, path: str | Path, track_meta: bool) -> Any:

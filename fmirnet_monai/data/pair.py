@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from fmirnet_monai.spatial import Grid
 
-from .images import check_label_inside, read_image, read_label
-from .points import Points, check_points_inside, read_points
+from .images import check_common_labels, check_label_inside, read_image, read_label
+from .points import Points, check_points_inside, paired, read_points
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +81,10 @@ def read_pair(files: Mapping[str, Any]) -> LoadedPair:
             if not Grid.of(channel).overlaps(grid):
                 raise ValueError(f"{path}: has no overlap in space with {files[side]}; give channels of that image.")
     pair = LoadedPair(**read)
-    if pair.moving_points and pair.fixed_points and len(pair.moving_points.names) != len(pair.fixed_points.names):
-        raise ValueError(
-            "moving_points and fixed_points must hold the same points in the same order, got "
-            f"{len(pair.moving_points.names)} and {len(pair.fixed_points.names)}."
-        )
+    if pair.moving_points and pair.fixed_points:
+        pair = replace(pair, moving_points=paired(pair.moving_points, pair.fixed_points))
+    if pair.moving_label is not None and pair.fixed_label is not None:
+        check_common_labels(pair.moving_label, pair.fixed_label)
     counts = len(pair.moving_channels), len(pair.fixed_channels)
     if counts[0] != counts[1]:
         raise ValueError(f"moving_channels and fixed_channels must be as many, got {counts[0]} and {counts[1]}.")

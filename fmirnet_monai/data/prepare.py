@@ -85,12 +85,17 @@ def write_pairs(
     return datalist
 
 
-def read_each(read: Callable[[Case], Read], cases: Iterable[Case], left_out: list[str]) -> Iterator[tuple[Case, Read]]:
-    """Each case with what ``read`` makes of it; ``left_out`` gets why others can't be read, a line each."""
+def read_each(
+    read: Callable[[Case], Read],
+    cases: Iterable[Case],
+    left_out: list[str],
+    unless: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
+) -> Iterator[tuple[Case, Read]]:
+    """Each case with what ``read`` makes of it; ``left_out`` gets why it makes nothing of others, a line each."""
     for case in cases:
         try:
             found = read(case)
-        except (OSError, ValueError) as error:
+        except unless as error:
             left_out.append(str(error))
         else:
             yield case, found

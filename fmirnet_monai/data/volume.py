@@ -27,13 +27,18 @@ class Volume:
     label: NDArray[np.integer] | None = None
 
 
-def check_finite(image: NDArray, source: str | Path) -> None:
-    """Raise ValueError naming ``source`` when ``image`` holds NaN or infinity."""
+class NoStructure(ValueError):  # noqa: N818 - what it says of a label, which some commands leave out
+    """A label without the structure that it is to show."""
+
+
+def check_finite(image: NDArray, source: str | Path, label: bool = False) -> None:
+    """Raise ValueError naming ``source`` when an image, or a label, holds NaN or infinity."""
     bad = image.size - int(np.isfinite(image).sum())
     if bad:
+        remedy = "0 where nothing is labelled" if label else "-1000 HU, for CT, outside the field of view"
         raise ValueError(
-            f"{source}: {bad} of {image.size} intensities are NaN or infinite; "
-            "replace them (for CT by -1000 HU outside the field of view) and try again."
+            f"{source}: {bad} of {image.size} {'labels' if label else 'intensities'} are NaN or infinite; replace them "
+            f"(by {remedy}) and try again."
         )
 
 
@@ -51,7 +56,7 @@ def require_folder(path: str | Path, what: str) -> Path:
 
 
 def keep_label(label: NDArray[np.integer], label_id: int | None, source: str | Path) -> NDArray[np.uint8]:
-    """Labels as uint8; with a ``label_id`` only that one, as 1. ValueError naming ``source`` when it is not there."""
+    """Labels as uint8; with a ``label_id`` only that one, as 1. NoStructure naming ``source`` when it is not there."""
     if label_id is None:
         if label.min() < 0 or label.max() > 255:
             raise ValueError(
@@ -60,5 +65,5 @@ def keep_label(label: NDArray[np.integer], label_id: int | None, source: str | P
             )
         return label.astype(np.uint8)
     if not (label == label_id).any():
-        raise ValueError(f"{source}: has no voxel of label_id {label_id}; it holds {np.unique(label).tolist()}.")
+        raise NoStructure(f"{source}: has no voxel of label_id {label_id}; it holds {np.unique(label).tolist()}.")
     return (label == label_id).astype(np.uint8)

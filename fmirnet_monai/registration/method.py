@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fmirnet_monai.bundle import find_bundle
+from fmirnet_monai.bundle import find_bundle, published_weights
 from fmirnet_monai.losses import SIMILARITIES
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.image import on_grid
-from fmirnet_monai.utils import best_device
+from fmirnet_monai.utils import best_device, digest
 
 from .guidance import Guidance
 from .intensity import Intensity, Percentiles, Window
@@ -156,7 +156,9 @@ class Method:
         if self.optimizer != "dense":
             raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")
         folder = find_bundle(bundle)
-        settings |= {"bundle": str(folder)} | ({"flips": "true"} if self.flips else {})
+        settings |= {"bundle": str(folder), "weights_sha256": digest(published_weights(folder, self.variant))} | (
+            {"flips": "true"} if self.flips else {}
+        )
         registrar = Registrar.from_bundle(
             folder, self.refine, variant=self.variant, flips=self.flips, settings=settings, **options
         )

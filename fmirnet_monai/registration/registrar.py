@@ -214,9 +214,9 @@ class Registrar(PairRegistrar):
         """Refinement, working grid, device."""
         refining = None if self.network is None else self.optimizer
         return {
-            "refinement steps": 0 if refining is None else max(refining.iterations),
-            "slice by slice": self.spatial_dims < grid.dims,
-            "working grid": list(self.working_grid(grid).shape),
+            "refinement_steps": 0 if refining is None else max(refining.iterations),
+            "slice_by_slice": self.spatial_dims < grid.dims,
+            "working_grid": list(self.working_grid(grid).shape),
             "device": str(self.device),
         }
 
@@ -369,7 +369,7 @@ class Registrar(PairRegistrar):
             resized(image[None, None].float(), binary(mask[None, None]), size)
             for image, mask in zip(images, seen, strict=True)
         )
-        with timed(timings, "quick check"):
+        with timed(timings, "quick_check"):
             level = Level(moving, fixed, moving_mask, fixed_mask, 0, moving.new_ones(()))
             begun = self.rival.begin(moving, fixed, moving_mask, fixed_mask)
             if not self.rival.departs(level, begun):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -14,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fmirnet_monai import __version__
 from fmirnet_monai.spatial import Grid, resample
-from fmirnet_monai.utils import GUIDED, package_version, write_text
+from fmirnet_monai.utils import GUIDED, versions, write_text
 
 from .planes import Plane, choose_planes, choose_voxel, obliqueness, png_uri, resized
 from .table import column
@@ -171,9 +169,8 @@ def _details(r: Registration, moving: str, fixed: str) -> str:
         images[f"{kind}: {name}"] = f"{size} voxels of {spacing} mm"
     timings = {name: f"{seconds:.3f} s" for name, seconds in r.timings.items()}
     timings["total"] = f"{sum(r.timings.values()):.3f} s"
-    versions = {"fmirnet_monai": __version__, **{name: package_version(name) for name in ("torch", "monai", "itk")}}
-    versions["Python"] = platform.python_version()
-    tables = {"Images": images, "Settings": r.settings, "Timings": timings, "Versions": versions}
+    settings, timings = ({name.replace("_", " "): v for name, v in row.items()} for row in (r.settings, timings))
+    tables = {"Images": images, "Settings": settings, "Timings": timings, "Versions": versions()}
     return "".join(f"<div><h3>{title}</h3>{_table(rows)}</div>" for title, rows in tables.items())
 
 

@@ -19,6 +19,8 @@ from .grid import Grid, transform
 
 APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
 ROUNDING = 1e-3  # voxels that single precision may set them apart
+RIGHT = 1e-4  # cosine of two axes that ITK still takes for right angles
+SLIGHT = 0.1  # degrees off right angles that axes may lie by rounding
 PLACE = ["pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"]
 PLACE += [f"{kind}_{axis}" for kind, axes in (("quatern", "bcd"), ("qoffset", "xyz")) for axis in axes]
 SAID: set[Path] = set()
@@ -38,7 +40,7 @@ def geometry(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64], NDAr
     """
     lps = flip(grid.dims) @ grid.affine[:-1]
     direction = lps[:, :-1] / grid.spacing
-    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=1e-4):
+    if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=RIGHT):
         raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
     return lps[:, -1], grid.spacing, direction
 
@@ -117,6 +119,9 @@ def nifti_place(path: str | Path) -> NDArray[np.float64] | None:
     right angles, else the qform where there is one; nibabel, and so MONAI, always the sform. Where the two differ by
     more than 0.1 voxel at any corner, a warning says so, once a file.
 
+    Axes that are not at right angles, where there is no qform, ITK refuses. Those that are off by rounding are set
+    right here, with a warning; ITK, where it is told to be permissive, transposes their directions (5.4).
+
     Returns:
         None where all agree: one place, or two that are alike. A sheared sform without a qform, which ITK refuses, is
         given as it stands.
@@ -130,11 +135,12 @@ def nifti_place(path: str | Path) -> NDArray[np.float64] | None:
     whole = len(forms) == sum(int(header[f"{name}_code"]) > 0 for name in ("qform", "sform"))
     plain = whole and forms and all(_fits(form, header) for form in forms)
     if plain and (len(forms) == 1 or _apart(forms[0], forms[1], shape)[0] <= ROUNDING):
-        return None
+        return _set_right(forms[0], shape, Path(path))
     try:
         taken = nifti_affine(header)
     except (RuntimeError, ValueError):
-        return forms[0] if forms else None
+        right = _set_right(forms[0], shape, Path(path)) if forms else None
+        return forms[0] if forms and right is None else right
     if len(stated) < 2:
         return taken
     name, other = sorted(stated, key=lambda form: _apart(taken, stated[form], shape)[0])
@@ -146,6 +152,28 @@ def nifti_place(path: str | Path) -> NDArray[np.float64] | None:
             f"'fslorient -copy{name}2{other}', or save it again from 3D Slicer."
         )
     return taken
+
+
+def _set_right(form: NDArray[np.float64], shape: tuple[int, ...], path: Path) -> NDArray[np.float64] | None:
+    """The nearest place of the same origin and spacing whose axes are at right angles, where they are so but for
+    rounding; None where ITK takes them as they are, or never would.
+    """
+    spacing = np.linalg.norm(form[:3, :3], axis=0)
+    direction = form[:3, :3] / spacing
+    off = np.abs(np.triu(direction.T @ direction, 1)).max()
+    angle = np.degrees(np.arcsin(min(1.0, off)))
+    if off <= RIGHT or angle > SLIGHT:
+        return None
+    left, _, right = np.linalg.svd(direction)
+    whole = form.copy()
+    whole[:3, :3] = left @ right * spacing
+    if _first_time(path):
+        voxels, distance = _apart(whole, form, shape)
+        warn(
+            f"{path}: its axes are {angle:.2g} degrees off right angles and were set right, by up to {distance:.2g} mm "
+            f"({voxels:.2g} voxels) at a corner."
+        )
+    return whole
 
 
 def _stated(header: Any, name: str) -> NDArray[np.float64] | None:

@@ -5,6 +5,7 @@ Fields in image files: :py:mod:`.files`; in HDF5: :py:mod:`.hdf5`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,8 @@ def read_transform(path: str | Path) -> Map:
         FileNotFoundError: when there is none.
         ValueError: when it can't be read whole, or is not finite.
     """
+    if Path(path).is_file() and (remedy := _of_another_tool(Path(path))):
+        raise ValueError(f"{path}: {remedy}")
     if not suffix_of(path, TRANSFORMS):
         return read_displacement(path)
     if not Path(path).is_file():
@@ -134,6 +137,33 @@ def read_transform(path: str | Path) -> Map:
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
             raise ValueError(f"{path}: {int((~part.ddf.isfinite()).any(0).sum())} of its vectors are NaN or infinite.")
     return found
+
+
+def _of_another_tool(path: Path) -> str:
+    """What a text file of a transform of FSL, FreeSurfer, AFNI or elastix is, and how to bring it here; else ``""``."""
+    with path.open("rb") as file:
+        text = file.read(4096).decode("ascii", "replace").strip()
+    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    if "\nnxforms" in text and "=" in text:
+        return "is a transform of FreeSurfer; convert it: lta_convert --inlta IN.lta --outitk OUT.txt."
+    if re.search(r"^\(Transform(Parameters)? ", text, re.MULTILINE):
+        return (
+            "is a transform of elastix; write its field by transformix -def all -tp IN.txt -out DIR and give "
+            "DIR/deformationField.nii or .mhd."
+        )
+    if rows and all(map(_numeric, rows)):
+        if [len(row) for row in rows] == [4] * 4 and [float(word) for word in rows[3]] == [0, 0, 0, 1]:
+            return (
+                "is a matrix of FSL, which holds only with both of its images; convert it: c3d_affine_tool -ref "
+                "FIXED.nii.gz -src MOVING.nii.gz IN.mat -fsl2ras -oitk OUT.tfm."
+            )
+        if sum(map(len, rows)) == 12:
+            return "is an affine transform of AFNI; convert it, such as by nitransforms (io.afni.AFNILinearTransform)."
+    return ""
+
+
+def _numeric(row: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) for word in row)
 
 
 def write_transform(found: Map, path: str | Path, grid: Grid | None = None) -> Path:

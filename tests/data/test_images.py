@@ -23,6 +23,7 @@ from fmirnet_monai.data import (
     Points,
     check_label_inside,
     check_points_inside,
+    paired,
     read_chaos_case,
     read_image,
     read_label,
@@ -30,6 +31,7 @@ from fmirnet_monai.data import (
     write_image,
     write_points,
 )
+from fmirnet_monai.data.images import check_common_labels
 from fmirnet_monai.spatial import Grid
 
 SeriesWriter = Callable[..., list[Path]]
@@ -219,6 +221,58 @@ def test_slices_with_two_places(tmp_path: Path, noise: NDArray) -> None:
     path = write_twice(tmp_path / "slice.nii.gz", noise[..., 0], qform, sform, (1, 2))
     with pytest.warns(UserWarning, match=r"slice\.nii\.gz: .* 10 mm \(5 voxels\) apart; taken is the qform"):
         assert_same(read_image(path), sitk.ReadImage(str(path)))
+
+
+def sheared(path: Path, values: NDArray, degrees: float) -> Path:
+    """A NIfTI with one place, whose first two axes are so far off right angles."""
+    affine = np.eye(4)
+    affine[:3, :3] = oblique(3) @ np.array([[1, np.sin(np.radians(degrees)), 0], [0, 1, 0], [0, 0, 1]]) * (1.5, 1.2, 2)
+    image = nib.Nifti1Image(values, affine)
+    image.set_sform(affine, 1)
+    image.header["qform_code"] = 0
+    nib.save(image, path)
+    return path
+
+
+def test_axes_off_by_rounding_are_set_right(tmp_path: Path, noise: NDArray) -> None:
+    path = sheared(tmp_path / "rounded.nii.gz", noise, 0.03)
+    with pytest.warns(
+        UserWarning, match=r"rounded\.nii\.gz: its axes are 0\.03 degrees off .* were set right, by up to"
+    ):
+        image = read_image(path)
+    stated, found = Grid(noise.shape, nib.load(path).affine), Grid.of(image)
+    direction = found.affine[:3, :3] / found.spacing
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(found.spacing, stated.spacing)
+    assert 1e-4 < found.distance(stated) < 0.01  # 12 voxels, turned by 0.015 degrees
+    np.testing.assert_array_equal(image[0].numpy(), noise)
+
+
+def test_sheared_axes_are_refused_for_what_they_are(tmp_path: Path, noise: NDArray) -> None:
+    refused(sheared(tmp_path / "sheared.nii", noise, 0.2), r"axes are not at right angles .* resample it first")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mgz", ".MGH"])
+def test_what_nibabel_reads_and_itk_does_not(tmp_path: Path, noise: NDArray, suffix: str) -> None:
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = oblique(3) * (1.5, 1.2, 2), (5, 6, 7)
+    kind = nib.Nifti2Image if suffix == ".nii.gz" else nib.MGHImage
+    kind(noise.astype(np.float32), affine).to_filename(tmp_path / f"image{suffix.lower()}")
+    (tmp_path / f"image{suffix.lower()}").rename(tmp_path / f"image{suffix}")
+    image = read_image(tmp_path / f"image{suffix}")
+    np.testing.assert_array_equal(image[0].numpy(), noise.astype(np.float32))
+    np.testing.assert_allclose(np.asarray(image.affine), affine, atol=1e-5)
+
+
+def test_a_label_with_a_palette_is_its_indices(tmp_path: Path) -> None:
+    indices = np.random.default_rng(0).integers(0, 4, (6, 9)).astype(np.uint8)
+    picture = Image.fromarray(indices, "P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 90, 90, 90])
+    picture.save(tmp_path / "label.png")
+    label = read_label(tmp_path / "label.png")
+    np.testing.assert_array_equal(label[0].numpy(), indices.T)
+    Image.fromarray(indices).save(tmp_path / "grey.png")
+    assert Grid.of(label).matches(Grid.of(read_label(tmp_path / "grey.png")))
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -498,6 +552,79 @@ def test_vtk_is_lps(tmp_path: Path) -> None:
     points = read_points(tmp_path / "a.vtk", 3)
     assert points.positions.tolist() == [[-1, -2, 3], [-4, -5, -6], [-7, -8, 9]]
     assert points.names == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("title", ["vtk output SPACE=RAS", "SPACE=RAS vtk output", "vtk output SPACE=LPS"])
+def test_vtk_says_its_space(tmp_path: Path, title: str) -> None:
+    (tmp_path / "a.vtk").write_text(VTK.replace("vtk output", title) + "POINTS 1 float\n1 2 3\n")
+    sign = 1 if "RAS" in title else -1
+    assert read_points(tmp_path / "a.vtk", 3).positions.tolist() == [[sign, 2 * sign, 3]]
+
+
+@pytest.mark.parametrize(
+    ("units", "factor"), [("mm", 1), (["cm", "UCUM", "centimeter"], 10), ("m", 1000), ("um", 1e-3)]
+)
+def test_markups_in_other_units(tmp_path: Path, units: str | list[str], factor: float) -> None:
+    markup = {"coordinateSystem": "RAS", "coordinateUnits": units, "controlPoints": [{"position": [1, 2, 3]}]}
+    (tmp_path / "a.mrk.json").write_text(json.dumps({"markups": [markup]}))
+    np.testing.assert_allclose(read_points(tmp_path / "a.mrk.json", 3).positions, [[factor, 2 * factor, 3 * factor]])
+
+
+@pytest.mark.parametrize(("letters", "sign"), [("r,a,s", 1), ("L,P,S", -1), ("x,y,z", -1)])
+def test_slicers_table(tmp_path: Path, letters: str, sign: int) -> None:
+    text = f"label,{letters},defined,selected,visible,locked,description\nF-1,1,2,3,1,1,1,0,\nF-2,4,5,6,1,1,1,0,tip\n"
+    (tmp_path / "a.csv").write_text(text)
+    points = read_points(tmp_path / "a.csv", 3)
+    assert points.positions.tolist() == [[sign, 2 * sign, 3], [4 * sign, 5 * sign, 6]] and points.names == [
+        "F-1",
+        "F-2",
+    ]
+    (tmp_path / "a.csv").write_text(text.replace("4,5,6,1", "0,0,0,0"))
+    refused(tmp_path / "a.csv", "point 'F-2' is not defined; place or delete it", lambda path: read_points(path, 3))
+
+
+@pytest.mark.parametrize(
+    ("moving", "fixed", "order"),
+    [
+        (["a", "b", "c"], ["c", "a", "b"], [2, 0, 1]),
+        (["a", "b", "c"], ["a", "b", "c"], [0, 1, 2]),
+        (["M-1", "M-2", "M-3"], ["F-1", "F-2", "F-3"], [0, 1, 2]),
+        ([None, None, None], ["3", "2", "1"], [0, 1, 2]),
+        (["3", "2", "1"], [None, None, None], [0, 1, 2]),
+        (["3", "2", "1"], ["1", "2", "3"], [2, 1, 0]),
+    ],
+)
+def test_points_are_paired_by_name_where_both_have_names(
+    tmp_path: Path, moving: list[str | None], fixed: list[str | None], order: list[int]
+) -> None:
+    for side, names in (("moving", moving), ("fixed", fixed)):
+        rows = [f"{number},0,0,{name or ''}" for number, name in enumerate(names)]
+        (tmp_path / f"{side}.csv").write_text("\n".join(["x,y,z,name", *rows]))
+    found = paired(*(read_points(tmp_path / f"{side}.csv", 3) for side in ("moving", "fixed")))
+    assert (-found.positions[:, 0]).tolist() == order
+
+
+@pytest.mark.parametrize(
+    ("moving", "fixed", "message"),
+    [
+        ("abc", "abd", "moving_points: 'c' is not among the points of the other image, though others are"),
+        ("aab", "abb", "moving_points: 'a' is there twice"),
+        ("abc", "abb", "moving_points: 'c' is not among"),
+        ("ab", "abc", "must hold the same points, got 2 and 3"),
+    ],
+)
+def test_points_that_can_t_be_paired(moving: str, fixed: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired(*(Points(np.zeros((len(names), 3)), list(names)) for names in (moving, fixed)))
+
+
+@pytest.mark.parametrize(("one", "other"), [([1, 2], [3, 4]), ([255], [1])])
+def test_labels_without_a_number_in_common(one: list[int], other: list[int]) -> None:
+    labels = [torch.tensor([[0, *ids]]) for ids in (one, other)]
+    with pytest.raises(ValueError, match=r"have no label in common, they hold .* and .*; give each structure the same"):
+        check_common_labels(*labels)
+    check_common_labels(labels[0], torch.cat([labels[0], labels[1]], 1))
+    check_common_labels(labels[0], labels[0] * 0)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".mrk.json"])

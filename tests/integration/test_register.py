@@ -139,7 +139,7 @@ def test_volume_slice_by_slice_moves_within_slices_only(tmp_path: Path) -> None:
     main(["register", "--moving", str(files[0]), "--fixed", str(files[1]), "--slices", "true", "--refine", "5",
           "--bundle", "fmirnet_chaos", "--output_dir", str(output)])  # fmt: skip
     content = json.loads((output / "metrics.json").read_text())
-    assert content["settings"]["method"] == "fmirnet_chaos" and content["settings"]["slice by slice"] is True
+    assert content["settings"]["method"] == "fmirnet_chaos" and content["settings"]["slice_by_slice"] is True
     assert content["metrics"]["ncc"] > content["metrics"]["before_ncc"]
     vectors = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "displacement.nii.gz")))
     assert np.abs(vectors[..., 2]).max() < 1e-4 < np.abs(vectors[..., 0]).max()

@@ -108,7 +108,7 @@ def test_affine_and_field_are_one_resampling_and_one_file(tmp_path: Path) -> Non
 def test_volume_is_registered_slice_by_slice_with_a_2d_bundle() -> None:
     moving, fixed, _ = pair(3, "oblique")
     result = Registrar.from_bundle(BUNDLE).register(moving, fixed)
-    assert result.settings["slice by slice"]
+    assert result.settings["slice_by_slice"]
     assert result.field.ddf[2].abs().max() < 1e-4 and result.field.ddf[:2].abs().max() > 0.5
     assert result.inversion.residual < 0.1
 
@@ -174,7 +174,7 @@ def test_what_direct_optimisation_does_better_is_told(slices: int, monkeypatch: 
             for one in (image, image.roll(shift, 1))
         ]
         result = Method().register(*pair)
-        assert result.settings["method"] == "fmirnet_universal" and "quick check" in result.timings
+        assert result.settings["method"] == "fmirnet_universal" and "quick_check" in result.timings
         told[shift] = result.notes
         assert tried.called == (shift == 40)
     assert told[3] == [] and len(told[40]) == 1 and "compare bundle none" in told[40][0]
@@ -237,7 +237,7 @@ def test_volumes_are_cut_across_their_thin_or_widely_spaced_axis(
     shape: tuple[int, ...], spacing: tuple[float, ...], size: list[int]
 ) -> None:
     registrar = Registrar.from_bundle(BUNDLE)
-    assert registrar.describe(Grid(shape, np.diag([*spacing, 1.0])))["working grid"] == size
+    assert registrar.describe(Grid(shape, np.diag([*spacing, 1.0])))["working_grid"] == size
 
 
 def test_narrow_image_and_label_that_lies_between_slices() -> None:
