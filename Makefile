@@ -14,6 +14,7 @@ LABEL_VENV ?= .venv-label
 LABEL_BIN := $(LABEL_VENV)/bin
 LABEL_APP := apps/fmirnet_label
 STUDIES ?= work/studies
+HOST ?= 127.0.0.1
 
 .PHONY: help install train test test-all tables speed lint format label-env label test-label clean
 
@@ -23,7 +24,8 @@ help:
 	@echo "make test-all  these, those that train and export whole bundles, and make test-label"
 	@echo "make tables  the comparison tables from the raw data sets in DATA=$(DATA), into docs/results"
 	@echo "make speed   seconds and memory of FMIRNet, its opponents and the commands, into docs/results; nothing else may run"
-	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none"
+	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none; for"
+	@echo "             this computer alone, unless HOST names an address that others reach: it asks for no password"
 	@echo "make test-label  ask such a server over REST (about two minutes, after an environment of its own)"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
@@ -76,7 +78,7 @@ label-env: $(LABEL_VENV)/.installed
 
 label: label-env
 	case "$(STUDIES)" in *://*) ;; *) test -d "$(STUDIES)" || $(LABEL_BIN)/python $(LABEL_APP)/sample.py "$(STUDIES)";; esac
-	$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_APP) --studies $(STUDIES) --conf sam2 false
+	$(LABEL_BIN)/python -m monailabel.main start_server --app $(LABEL_APP) --studies $(STUDIES) --host $(HOST) --conf sam2 false
 
 test-label: label-env
 	PYTHONPATH=$(LABEL_APP) $(LABEL_BIN)/python -m pytest -p no:cacheprovider $(LABEL_APP)/test_server.py
