@@ -70,7 +70,7 @@ def package_version(package: str) -> str:
 def versions() -> dict[str, str]:
     """Of this package, what it computes with, and Python."""
     own = {name: package_version(name) for name in ("torch", "monai", "itk")}
-    return {"fmirnet_monai": __version__, **own, "python": platform.python_version()}
+    return {"fmirnet_monai": __version__, **own, "Python": platform.python_version()}
 
 
 def digest(path: str | Path) -> str:
