@@ -98,6 +98,17 @@ def _write_series(
     return files
 
 
+def change_tags(file: Path, **tags: object) -> None:
+    """Set tags of a DICOM file, or remove those that are None."""
+    dataset = pydicom.dcmread(file)
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(file)
+
+
 @pytest.fixture
 def write_series() -> SeriesWriter:
     """Writer of a DICOM series from an array and its LPS affine."""

@@ -91,7 +91,7 @@ def slices_of(files: Sequence[str]) -> list[Slice]:
 
 def _frames(file: str, alone: bool) -> list[Slice]:
     """The slices of one file; of a picture without a place, none."""
-    dataset = read_tags(file)
+    dataset = _read_tags(file)
     count = int(dataset.get("NumberOfFrames") or 1)
     if not alone and count > 1:
         raise ValueError(f"{file}: is one of several files of {count} frames; give one of them by its own name.")
@@ -117,7 +117,7 @@ def _frames(file: str, alone: bool) -> list[Slice]:
     return parts
 
 
-def read_tags(file: str) -> Any:
+def _read_tags(file: str) -> Any:
     """All of a file but its pixels.
 
     Raises:

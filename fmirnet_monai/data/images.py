@@ -223,10 +223,8 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
         header.ReadImageInformation()
     size = [header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions())]
     _check_size(size, header.GetNumberOfComponents(), path)
-    order, placed = None, None
-    if path.is_dir() or header.GetNameOfClass() == "GDCMImageIO":
-        slices = slices_of(files)
-        order, placed = stacked(slices, path) if len(slices) > 1 else (None, None)
+    slices = slices_of(files) if header.GetNameOfClass() == "GDCMImageIO" else []
+    order, placed = stacked(slices, path) if len(slices) > 1 else (None, None)
     if len(files) > 1 and order is not None:
         files, order = [files[i] for i in order], None
     with _reading(path), _quiet():

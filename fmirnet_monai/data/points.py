@@ -170,8 +170,10 @@ def _read_csv(text: str, dims: int) -> Read:
     axes = [columns[axis] for axis in letters if axis in columns]
     label, defined = columns.get("name", columns.get("label")), columns.get("defined")
     names = [row[label] if label else None for row in rows]
-    if defined and (unplaced := next((n for n, row in zip(names, rows, strict=True) if row[defined] != "1"), None)):
-        raise ValueError(f"point {unplaced!r} is not defined; place or delete it in 3D Slicer")
+    if defined and (unplaced := [number for number, row in enumerate(rows) if row[defined] != "1"]):
+        raise ValueError(
+            f"point {names[unplaced[0]] or unplaced[0] + 1!r} is not defined; place or delete it in 3D Slicer"
+        )
     positions = np.array([[float(row[axis] or "nan") for axis in axes] for row in rows])
     return flip_lps(positions) if letters == "ras" else positions, names
 

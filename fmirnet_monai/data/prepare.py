@@ -89,13 +89,13 @@ def read_each(
     read: Callable[[Case], Read],
     cases: Iterable[Case],
     left_out: list[str],
-    unless: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
+    errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
 ) -> Iterator[tuple[Case, Read]]:
-    """Each case with what ``read`` makes of it; ``left_out`` gets why it makes nothing of others, a line each."""
+    """Each case with what ``read`` makes of it; ``left_out`` gets why it raises one of ``errors`` for others."""
     for case in cases:
         try:
             found = read(case)
-        except unless as error:
+        except errors as error:
             left_out.append(str(error))
         else:
             yield case, found

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from conftest import change_tags
 from monai.transforms import LoadImage
 from numpy.typing import NDArray
 from PIL import Image
@@ -46,16 +47,6 @@ def mask_files(case: Path) -> list[Path]:
     return sorted((case / "Ground").iterdir())
 
 
-def change(file: Path, **tags: object) -> None:
-    data = pydicom.dcmread(file)
-    for name, value in tags.items():
-        if value is None:
-            delattr(data, name)
-        else:
-            setattr(data, name, value)
-    data.save_as(file)
-
-
 def remaining_differences(read: Volume, written: Volume) -> None:
     assert written.label is not None and read.label is not None
     np.testing.assert_allclose(read.image, written.image, atol=0.5 + 1e-3)  # stored as whole numbers
@@ -84,7 +75,7 @@ def test_written_layout_holds_the_traps(case: Path) -> None:
 
 def test_slice_spacing_comes_from_the_positions(case: Path) -> None:
     for file in dicom_files(case):
-        change(file, SliceThickness=77.0, SpacingBetweenSlices=55.0)
+        change_tags(file, SliceThickness=77.0, SpacingBetweenSlices=55.0)
     np.testing.assert_allclose(np.linalg.norm(read_chaos_case(case).affine[:3, :3], axis=0), SPACING, atol=1e-5)
 
 
@@ -302,14 +293,14 @@ def test_file_cut_short(case: Path) -> None:
 
 
 def test_slice_without_pixels(case: Path) -> None:
-    change(dicom_files(case)[3], PixelData=None)
+    change_tags(dicom_files(case)[3], PixelData=None)
     with pytest.raises(ValueError, match=r"i0003,0000b\.dcm"):
         read_chaos_case(case)
 
 
 @pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"])
 def test_missing_tag(case: Path, tag: str) -> None:
-    change(dicom_files(case)[2], **{tag: None})
+    change_tags(dicom_files(case)[2], **{tag: None})
     with pytest.raises(ValueError, match=rf"i0002,0000b\.dcm: has no {tag}"):
         read_chaos_case(case)
 
@@ -317,7 +308,7 @@ def test_missing_tag(case: Path, tag: str) -> None:
 @pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
 def test_tag_blanked_by_an_anonymiser(case: Path, tag: str) -> None:
     for file in dicom_files(case):
-        change(file, **{tag: ""})
+        change_tags(file, **{tag: ""})
     with pytest.raises(ValueError, match=rf"\.dcm: has no {tag}"):
         read_chaos_case(case)
 
@@ -363,13 +354,13 @@ def test_doubled_slice_is_located(case: Path) -> None:
 
 def test_slices_of_different_size(case: Path) -> None:
     file = dicom_files(case)[6]
-    change(file, Rows=10, PixelData=pydicom.dcmread(file).PixelData[: 10 * 28 * 2])
+    change_tags(file, Rows=10, PixelData=pydicom.dcmread(file).PixelData[: 10 * 28 * 2])
     with pytest.raises(ValueError, match=r"i0006,0000b\.dcm: 10 x 28 pixels.*i0000,0000b\.dcm has 20 x 28"):
         read_chaos_case(case)
 
 
 def test_infinite_intensities(case: Path) -> None:
-    change(dicom_files(case)[6], RescaleSlope="1e999")  # reads as infinity; times a stored 0 it is NaN
+    change_tags(dicom_files(case)[6], RescaleSlope="1e999")  # reads as infinity; times a stored 0 it is NaN
     with pytest.raises(ValueError, match=r"DICOM_anon.*NaN or infinite; replace them"):
         read_chaos_case(case)
 

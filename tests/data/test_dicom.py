@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from conftest import SeriesWriter
+from conftest import SeriesWriter, change_tags
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, SegmentationStorage
@@ -20,34 +20,23 @@ LPS = np.array([[0.0, 1.5, 0, 33], [2.25, 0, 0, -20], [0, 0, -4.0, 7], [0, 0, 0,
 RAS = np.diag([-1.0, -1, 1, 1]) @ LPS
 
 
-def change(file: Path, **tags: object) -> None:
-    """Set tags of a file, or remove those that are None."""
-    dataset = pydicom.dcmread(file)
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    dataset.save_as(file)
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda f: f[0].write_bytes(b""), r"1 of 5 files can't be read as slices of the series, the first 0\.dcm"),
         (lambda f: f[4].write_bytes(f[4].read_bytes()[:-30]), r"1 of 5 files .* the first 4\.dcm"),
         (lambda f: (f[0].parent / "IM7").write_text("no DICOM"), r"1 of 6 files .* the first IM7"),
-        (lambda f: change(f[2], ImagePositionPatient=None), r"2\.dcm: has no ImagePositionPatient"),
-        (lambda f: change(f[2], ImageOrientationPatient=None), r"2\.dcm: has no ImageOrientationPatient"),
-        (lambda f: change(f[2], PixelSpacing=None), r"2\.dcm: has no PixelSpacing"),
-        (lambda f: change(f[2], PixelSpacing=[0, 1]), r"2\.dcm: its PixelSpacing is \[0\.0, 1\.0\]"),
-        (lambda f: change(f[2], PixelSpacing=[3, 3]), r"slices differ in orientation or pixel size"),
-        (lambda f: change(f[2], ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), r"slices differ in orientation"),
-        (lambda f: change(f[2], SpacingBetweenSlices=0), r"2\.dcm: its SpacingBetweenSlices is 0; remove it"),
-        (lambda f: [change(x, ImagePositionPatient=[33, -20, 7]) for x in f], r"lie at one place"),
-        (lambda f: change(f[2], ImagePositionPatient=[33, -20, 3]), r"lie at one place"),
-        (lambda f: change(f[2], Rows=3, Columns=2, PixelData=bytes(12)), r"2\.dcm: is 2 x 3, other .* are 7 x 6"),
-        (lambda f: change(f[0], SOPClassUID=SegmentationStorage), r"is a DICOM segmentation"),
+        (lambda f: change_tags(f[2], ImagePositionPatient=None), r"2\.dcm: has no ImagePositionPatient"),
+        (lambda f: change_tags(f[2], ImageOrientationPatient=None), r"2\.dcm: has no ImageOrientationPatient"),
+        (lambda f: change_tags(f[2], PixelSpacing=None), r"2\.dcm: has no PixelSpacing"),
+        (lambda f: change_tags(f[2], PixelSpacing=[0, 1]), r"2\.dcm: its PixelSpacing is \[0\.0, 1\.0\]"),
+        (lambda f: change_tags(f[2], PixelSpacing=[3, 3]), r"slices differ in orientation or pixel size"),
+        (lambda f: change_tags(f[2], ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), r"slices differ in orientation"),
+        (lambda f: change_tags(f[2], SpacingBetweenSlices=0), r"2\.dcm: its SpacingBetweenSlices is 0; remove it"),
+        (lambda f: [change_tags(x, ImagePositionPatient=[33, -20, 7]) for x in f], r"lie at one place"),
+        (lambda f: change_tags(f[2], ImagePositionPatient=[33, -20, 3]), r"lie at one place"),
+        (lambda f: change_tags(f[2], Rows=3, Columns=2, PixelData=bytes(12)), r"2\.dcm: is 2 x 3, other .* are 7 x 6"),
+        (lambda f: change_tags(f[0], SOPClassUID=SegmentationStorage), r"is a DICOM segmentation"),
     ],
 )
 def test_a_series_that_is_not_whole_or_says_not_where_it_lies(
@@ -125,13 +114,13 @@ def test_frames_that_make_no_volume(
 def test_a_segmentation_is_no_label_map(tmp_path: Path, write_series: SeriesWriter) -> None:
     (file, *_) = write_series(tmp_path, STORED, LPS)
     frames(file, [0, 1, 2, 3, 4], [0, 4, 8, 12, 16])
-    change(file, SOPClassUID=SegmentationStorage)
+    change_tags(file, SOPClassUID=SegmentationStorage)
     with pytest.raises(ValueError, match=r"is a DICOM segmentation, .* convert it to a label map"):
         read_label(file)
 
 
 def test_a_picture_without_the_size_of_its_pixels_is_told(tmp_path: Path, write_series: SeriesWriter) -> None:
     (file,) = write_series(tmp_path, STORED[..., :1], LPS)
-    change(file, PixelSpacing=None, SOPClassUID=CTImageStorage)
+    change_tags(file, PixelSpacing=None, SOPClassUID=CTImageStorage)
     with pytest.warns(UserWarning, match="has no PixelSpacing; its pixels are taken to be 1 mm wide"):
         assert read_image(file).shape == (1, 7, 6, 1)

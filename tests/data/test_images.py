@@ -581,6 +581,8 @@ def test_slicers_table(tmp_path: Path, letters: str, sign: int) -> None:
     ]
     (tmp_path / "a.csv").write_text(text.replace("4,5,6,1", "0,0,0,0"))
     refused(tmp_path / "a.csv", "point 'F-2' is not defined; place or delete it", lambda path: read_points(path, 3))
+    (tmp_path / "a.csv").write_text(text.replace("4,5,6,1", "0,0,0,0").replace("F-2", ""))
+    refused(tmp_path / "a.csv", "point 2 is not defined; place or delete it", lambda path: read_points(path, 3))
 
 
 @pytest.mark.parametrize(
