@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from traceback import extract_tb
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fmirnet_monai.utils import reason, save_checkpoint
+from fmirnet_monai.utils import read_json, reason, save_checkpoint
 
 if TYPE_CHECKING:
-    from monai.bundle import ConfigParser
+    from fmirnet_monai.bundle_config import BundleConfig
+
+WEIGHTS = "models/model.pt"
 
 
 def find_bundle(name: str | Path) -> Path:
@@ -28,31 +34,86 @@ def find_bundle(name: str | Path) -> Path:
     raise FileNotFoundError(f"bundle: {name} is no bundle with a configs/inference.json; there are {known or 'none'}.")
 
 
-def read_inference_config(
-    bundle_dir: str | Path, variant: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> ConfigParser:
-    """The parsed ``configs/inference.json`` of a bundle.
+def bundle_root(name: str) -> str:
+    """Folder of the bundle that a config belongs to.
+
+    MONAI doesn't tell a config where it lies, so that it is asked of the workflow that evaluates it.
+
+    Args:
+        name: of the bundle, looked for here and under ``bundles`` where no workflow does.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    callers = (frame.frame.f_locals.get("self") for frame in inspect.stack(context=0))
+    running = [str(caller.config_root_path.parent) for caller in callers if isinstance(caller, ConfigWorkflow)]
+    for folder in (*running, ".", f"bundles/{name}"):
+        if (Path(folder) / "configs" / "metadata.json").is_file():
+            return folder
+    return str(find_bundle(name))
+
+
+def report_errors() -> None:
+    """Where MONAI runs a bundle, tell what is wrong with a file or a setting in one line, as our commands do.
+
+    An error that the package didn't foresee keeps its traceback.
+    """
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    own = str(Path(__file__).parent)
+    for found in reversed(chain):
+        files = [frame.filename for frame in extract_tb(found.__traceback__)]
+        said = isinstance(found, ValueError) and files[-1].startswith(own)
+        if said or (isinstance(found, OSError) and any(file.startswith(own) for file in files)):
+            print(f"fmirnet_monai: error: {' '.join(str(found).split())}", file=sys.stderr)
+            return
+    sys.__excepthook__(kind, error, traceback)
+
+
+def read_config(
+    bundle_dir: str | Path,
+    name: str = "inference",
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    trusted: bool = False,
+) -> BundleConfig:
+    """A config of a bundle, as data.
 
     Args:
         bundle_dir: the bundle's folder.
+        name: of the config, ``"inference"`` or ``"train"``.
         variant: name of a config in ``configs/variants`` laid over it.
-        overrides: config keys to values, laid over both. Keys of either that only training knows are left out.
+        overrides: config keys to values, laid over both. Keys of either that the config has not are left out.
+        trusted: run what it says, see :py:class:`BundleConfig`.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or has no such variant.
+        ValueError: when a file is no JSON object, or a key is laid over what isn't there.
     """
-    config_file = Path(bundle_dir) / "configs" / "inference.json"
-    if not config_file.is_file():
-        raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/inference.json.")
+    file = Path(bundle_dir) / "configs" / f"{name}.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"bundle_dir: {bundle_dir} is no bundle, it has no configs/{name}.json.")
     from monai.bundle import ConfigParser  # takes seconds to load, and finding a bundle needs none
 
-    parser = ConfigParser()
-    parser.read_config(config_file)
+    from fmirnet_monai.bundle_config import BundleConfig
+
+    parser = ConfigParser(read_json(file))
     known = set(parser.get())
-    laid_over = ConfigParser.load_config_file(variant_file(bundle_dir, variant)) if variant else {}
-    for changes in (laid_over, overrides or {}):
-        parser.update({key: value for key, value in changes.items() if key.split("#")[0] in known})
-    return parser
+    for changes in (read_json(variant_file(bundle_dir, variant)) if variant else {}, overrides or {}):
+        for key, value in changes.items():
+            if key.split("#")[0] in known:
+                try:
+                    parser[key] = value
+                except (KeyError, IndexError, TypeError, ValueError) as error:
+                    raise ValueError(f"{file}: has no {key} that could be set ({reason(error)}).") from error
+    return BundleConfig(parser.get(), file, trusted)
 
 
 def variant_file(bundle_dir: str | Path, variant: str) -> Path:
@@ -70,34 +131,43 @@ def variant_file(bundle_dir: str | Path, variant: str) -> Path:
 
 
 def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Path:
-    """The file of a bundle's published weights: ``models/VARIANT.pt`` where there is one, else ``models/model.pt``."""
-    models = Path(bundle_dir) / "models"
-    own = models / f"{variant}.pt"
-    return own if own.is_file() else models / "model.pt"
+    """The file of a bundle's published weights: ``models/VARIANT.pt`` where there is one, else its ``weights``."""
+    own = Path(bundle_dir) / "models" / f"{variant}.pt"
+    if own.is_file():
+        return own
+    weights = str(read_json(Path(bundle_dir) / "configs" / "inference.json").get("weights", WEIGHTS))
+    return Path(bundle_dir) / (WEIGHTS if weights.startswith("$") else weights)  # not run, it is where they usually are
+
+
+def weights_file(weights: str | Path, bundle_root: str | Path) -> str:
+    """Where weights are that a run names: a path from the bundle's folder where there is one, else from here."""
+    own = Path(bundle_root) / weights
+    return str(own if own.is_file() else weights)
 
 
 def load_network(
     bundle_dir: str | Path,
     weights: str | Path | None = None,
-    config: ConfigParser | None = None,
+    config: BundleConfig | None = None,
     variant: str | None = None,
+    trusted: bool = False,
 ) -> torch.nn.Module:
     """The network of a bundle's ``configs/inference.json`` with weights, on the CPU and in evaluation mode.
 
     Args:
         bundle_dir: the bundle's folder, or its name.
         weights: file of a bare state dict; by default those published for the variant, otherwise the bundle's.
-        config: as :py:func:`read_inference_config` gave it for the variant; by default read.
+        config: as :py:func:`read_config` gave it for the variant; by default read.
         variant: name of a config in ``configs/variants``.
+        trusted: of :py:func:`read_config`.
 
     Raises:
         FileNotFoundError: when the folder is no bundle, or the weights do not exist.
-        ValueError: when the weights belong to another network.
+        ValueError: when the weights belong to another network, or the config is not plain data.
     """
     folder = Path(bundle_dir) if Path(bundle_dir).is_dir() else find_bundle(bundle_dir)
-    parser = config or read_inference_config(folder, variant)
-    path = weights or published_weights(folder, variant)
-    return load_weights(parser.get_parsed_content("network_def"), path).eval()
+    config = config or read_config(folder, variant=variant, trusted=trusted)
+    return load_weights(config.get("network_def"), weights or published_weights(folder, variant)).eval()
 
 
 def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.nn.Module:

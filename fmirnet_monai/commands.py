@@ -374,7 +374,7 @@ def publish(*, weights: str, bundle_dir: str, variant: str | None = None) -> Non
     print(fm.bundle.publish_weights(weights, bundle_dir, variant))
 
 
-def bundle_export(bundle: str, *, output_dir: str) -> None:
+def bundle_export(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> None:
     """Write a bundle as a zip that needs MONAI but not this package: code, weights, TorchScript, ONNX, checksums.
 
     The exported networks are compared with the bundle's own before anything is written.
@@ -382,8 +382,9 @@ def bundle_export(bundle: str, *, output_dir: str) -> None:
     Args:
         bundle: name or folder of the bundle.
         output_dir: folder to write NAME_vVERSION.zip into.
+        trust_bundle: as in register.
     """
-    print(fm.export.export_bundle(bundle, output_dir))
+    print(fm.export.export_bundle(bundle, output_dir, trust_bundle))
 
 
 def register(
@@ -411,6 +412,7 @@ def register(
     skip_existing: bool = False,
     bundle: str | None = None,
     variant: str | None = None,
+    trust_bundle: bool = False,
     affine: bool | str = "auto",
     refine: int | None = None,
     slices: bool | None = None,
@@ -464,6 +466,8 @@ def register(
             unless masks, guides, channels, features, a similarity or an optimizer are given, and direct optimisation
             otherwise.
         variant: config in the bundle's configs/variants, such as images_alone of fmirnet_universal.
+        trust_bundle: run what the bundle's config says. By default it is read as data: nothing of it is evaluated, and
+            only networks, losses and intensities of torch, MONAI and this package are made from it.
         affine: stage before it: auto (what the bundle asks for, otherwise none), off, translation, rigid, or affine
             (the same as true).
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
@@ -508,6 +512,7 @@ def register(
         flips,
         variant,
         quick_check=metrics,
+        trust_bundle=trust_bundle,
     )
     outputs = fm.workflow.Outputs(report, inverse, metrics)
     if datalist is not None:
@@ -559,6 +564,7 @@ def propagate(
     slices: Sequence[int] | None = None,
     label_ids: Sequence[int] | None = None,
     bundle: str | None = None,
+    trust_bundle: bool = False,
     refine: int | None = None,
     train_epochs: int = 0,
     intensity: str = "auto",
@@ -581,6 +587,7 @@ def propagate(
         label_ids: labels to propagate; default all.
         bundle: name or folder of a registration bundle, by default fmirnet_universal; none for direct optimisation,
             which is slower and needs no training.
+        trust_bundle: as in register.
         refine: steps of refinement of a bundle's field, 0 for none; by default as many as the bundle says.
         train_epochs: passes in which a segmentation network learns the propagated labels of this volume; the answer is
             then both together, and what is propagated is written before. 30 is a good number and takes some minutes
@@ -588,7 +595,7 @@ def propagate(
         intensity: auto, bundle (its own window), percentiles (of the volume), or a window such as -125,275.
         device: auto, cpu, cuda, cuda:1, mps.
     """
-    method = fm.workflow.Method(bundle, refine=refine, intensity=intensity, device=device)
+    method = fm.workflow.Method(bundle, refine=refine, intensity=intensity, device=device, trust_bundle=trust_bundle)
     result = fm.workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence, train_epochs)
     print(result.annotation.describe(result.label.shape[result.annotation.axis + 1]))
     print(output)
@@ -727,6 +734,7 @@ def compare(
     spatial_size: int | None = None,
     count: int | None = None,
     bundle: str = "fmirnet_chaos",
+    trust_bundle: bool = False,
     models_dir: str | None = None,
     affine: str = "off",
     intensity: str = "bundle",
@@ -753,6 +761,7 @@ def compare(
             own grid.
         count: only so many pairs, spread evenly; by default all.
         bundle: bundle whose networks and intensities are taken.
+        trust_bundle: as in register.
         models_dir: folder of the training runs, NAME/model.pt for each learned method; by default the bundle's weights
             for fmirnet.
         affine: stage before every method but identity: off, translation, rigid or affine.
@@ -763,7 +772,7 @@ def compare(
         memory: measure each method's peak memory too, on its first case, which takes some seconds a method.
     """
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
     specs = fm.study.parse_methods(methods, tuned)
     print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory))
 
@@ -777,6 +786,7 @@ def compare_tune(
     spatial_size: int | None = None,
     count: int = 40,
     bundle: str = "fmirnet_chaos",
+    trust_bundle: bool = False,
     models_dir: str | None = None,
     max_epochs: int = 3,
     affine: str = "off",
@@ -796,6 +806,7 @@ def compare_tune(
         spatial_size: as in compare.
         count: pairs to try on, spread evenly over the section.
         bundle: as in compare.
+        trust_bundle: as in compare.
         models_dir: folder for the runs that try a network's loss weights; for +refine as in compare.
         max_epochs: of each of those runs.
         affine: as in compare.
@@ -803,7 +814,7 @@ def compare_tune(
         device: as in compare.
     """
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
     specs = fm.study.parse_methods(methods)
     print(fm.study.trials_table(fm.study.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
 
@@ -833,6 +844,7 @@ def profile(
     spatial_size: Sequence[int] | None = None,
     batch_size: int = 1,
     variant: str | None = None,
+    trust_bundle: bool = False,
     amp: bool = False,
     device: str = "auto",
     repeats: int = 3,
@@ -844,6 +856,7 @@ def profile(
         spatial_size: of the images, one number for all axes or one each; default the bundle's.
         batch_size: pairs at a time.
         variant: config in the bundle's configs/variants.
+        trust_bundle: as in register.
         amp: mixed precision.
         device: auto, cpu, cuda, cuda:1, mps.
         repeats: timed repetitions, of which the median is given.
@@ -851,17 +864,19 @@ def profile(
     size = None if spatial_size is None else tuple(spatial_size)
     chosen = str(fm.workflow.Method(device=device).torch_device())
     work = [
-        fm.profile.Workload(bundle, size, batch_size, what, variant, amp, chosen)
+        fm.profile.Workload(bundle, size, batch_size, what, variant, amp, chosen, trust_bundle)
         for what in (fm.profile.PREDICTION, fm.profile.TRAINING)
     ]
     print(fm.profile.profile_table(work, repeats), end="")
 
 
-def _context(bundle: str, models_dir: str | None, affine: str, intensity: str, device: str) -> fm.study.Context:
+def _context(
+    bundle: str, models_dir: str | None, affine: str, intensity: str, device: str, trust_bundle: bool
+) -> fm.study.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
     chosen = str(fm.workflow.Method(device=device).torch_device())
-    return fm.study.Context(bundle, models_dir, affine, intensity, chosen)
+    return fm.study.Context(bundle, models_dir, affine, intensity, chosen, trust_bundle=trust_bundle)
 
 
 OWN = ""  # in a group of commands: what the group's name alone does

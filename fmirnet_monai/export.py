@@ -10,19 +10,21 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import packages_distributions
 from importlib.util import resolve_name
 from pathlib import Path
+from typing import Any
 
-import monai.bundle
 import numpy as np
 import torch
+from monai.data import save_net_with_metadata
+from monai.networks import convert_to_torchscript
 from monai.utils import optional_import
 from torch import Tensor, nn
 
 from fmirnet_monai.bundle import find_bundle, load_network
-from fmirnet_monai.utils import package_version, replacing
+from fmirnet_monai.utils import package_version, read_json, replacing
 
 PACKAGE = "fmirnet_monai"
 SCRIPTS = "scripts"  # MONAI's name of the folder for a bundle's own code
@@ -37,12 +39,13 @@ NOTE = """\
 """
 
 
-def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
+def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = False) -> Path:
     """Write a bundle as one zip with code, weights, TorchScript, ONNX and checksums.
 
     Args:
         bundle: its name or folder.
         output_dir: folder that gets ``NAME_vVERSION.zip``, whole or not at all.
+        trusted: run what the bundle's config says, see :py:func:`fmirnet_monai.bundle.read_config`.
 
     Returns:
         path of the zip.
@@ -52,8 +55,8 @@ def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
         ValueError: when an exported network does not give what the bundle's gives.
     """
     source = find_bundle(bundle).resolve()
-    network = load_network(source)
-    metadata = json.loads((source / "configs" / "metadata.json").read_text())
+    network = load_network(source, trusted=trusted)
+    metadata = read_json(source / "configs" / "metadata.json")
     image = metadata["network_data_format"]["inputs"]["image"]
     shape = [image["num_channels"], *image["spatial_shape"]]
     with tempfile.TemporaryDirectory() as temporary:
@@ -64,7 +67,7 @@ def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
                 (folder / part).parent.mkdir(parents=True, exist_ok=True)
                 copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
                 copy(source / part, folder / part)
-        export_torchscript(source, folder / "models" / "model.ts")
+        export_torchscript(network, metadata, folder / "models" / "model.ts")
         export_onnx(network, shape, folder / "models" / "model.onnx")
         check_torchscript(network, folder / "models" / "model.ts", shape)
         check_onnx(network, folder / "models" / "model.onnx", shape)
@@ -77,18 +80,14 @@ def export_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
     return target
 
 
-def export_torchscript(bundle_dir: Path, path: Path) -> None:
-    """Script (not trace) the network of a bundle by MONAI's ``ckpt_export``, metadata included."""
-    configs = bundle_dir / "configs"
+def export_torchscript(network: nn.Module, metadata: Mapping[str, Any], path: Path) -> None:
+    """Script (not trace) a network, with the bundle's metadata in the file, as MONAI's ``ckpt_export`` does.
+
+    That command runs what stands in a bundle's config; here the network is made of it already.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    monai.bundle.ckpt_export(
-        net_id="network_def",
-        filepath=str(path),
-        ckpt_file=str(bundle_dir / "models" / "model.pt"),
-        meta_file=str(configs / "metadata.json"),
-        config_file=str(configs / "inference.json"),
-        bundle_root=str(bundle_dir),
-    )
+    scripted = convert_to_torchscript(network)
+    save_net_with_metadata(scripted, str(path), include_config_vals=False, append_timestamp=False, meta_values=metadata)
 
 
 def export_onnx(network: nn.Module, shape: Sequence[int], path: Path) -> None:

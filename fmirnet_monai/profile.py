@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fmirnet_monai.bundle import find_bundle, variant_file
+from fmirnet_monai.bundle import find_bundle, read_config
+from fmirnet_monai.bundle_config import BundleConfig
 from fmirnet_monai.losses import SupervisedLoss
 from fmirnet_monai.memory import peak_memory
+from fmirnet_monai.networks import StructureNetwork, StructureTraining
 
 PREDICTION, TRAINING = "prediction", "training step"
 
@@ -31,6 +32,7 @@ class Workload:
         variant: config in the bundle's ``configs/variants``.
         amp: mixed precision (float16 on CUDA, bfloat16 elsewhere).
         device: of all.
+        trust_bundle: run what the bundle's configs say, in place of reading them as data.
 
     Raises:
         ValueError: for a size of a wrong number of axes, or a batch below 1.
@@ -43,6 +45,7 @@ class Workload:
     variant: str | None = None
     amp: bool = False
     device: str = "cpu"
+    trust_bundle: bool = False
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -50,11 +53,12 @@ class Workload:
 
     def __call__(self) -> Callable[[], object]:
         """Network, loss, optimiser and a random pair; the function returned works on them."""
-        config = self.config()
-        trained = "training_def" if self.what == TRAINING and "training_def" in config else "network_def"
-        network: nn.Module = config.get_parsed_content(trained).to(self.device)
-        size = self.spatial_size(config)
-        pair = torch.rand(self.batch, 2 * self._channels(config), *size, device=self.device)
+        network = self.network()
+        if self.what == TRAINING and isinstance(network, StructureNetwork):
+            network = StructureTraining(network)
+        network = network.to(self.device)
+        size = self.spatial_size()
+        pair = torch.rand(self.batch, 2 * self._channels(), *size, device=self.device)
         kind = torch.device(self.device).type
         amp = torch.autocast(kind, torch.float16 if kind == "cuda" else torch.bfloat16, enabled=self.amp)
         if self.what == PREDICTION:
@@ -66,7 +70,7 @@ class Workload:
                     return network(pair)
 
             return predict
-        loss: nn.Module = config.get_parsed_content("loss")
+        loss: nn.Module = self._config("train").get("loss")
         target: Tensor | tuple[Tensor, Tensor, Tensor] = pair
         if isinstance(loss, SupervisedLoss):
             labels = torch.randint(0, 5, (self.batch, 2, *size), device=self.device)
@@ -82,27 +86,25 @@ class Workload:
 
         return step
 
-    def config(self) -> ConfigParser:
-        """The bundle's training config."""
-        folder = find_bundle(self.bundle)
-        parser = ConfigParser()
-        parser.read_config(
-            [folder / "configs" / "train.json", *([variant_file(folder, self.variant)] if self.variant else [])]
-        )
-        return parser
+    def network(self) -> nn.Module:
+        """The bundle's network, without weights."""
+        network: nn.Module = self._config("inference").get("network_def")
+        return network
 
-    def spatial_size(self, config: ConfigParser) -> tuple[int, ...]:
+    def spatial_size(self) -> tuple[int, ...]:
         """Size of the images."""
-        own: Sequence[int] = config.get_parsed_content("spatial_size")
+        own: Sequence[int] = self._config("inference").get("spatial_size")
         size = self.size or own
         size = tuple(size) * len(own) if len(size) == 1 else tuple(size)
         if len(size) != len(own) or min(size) < 16:
             raise ValueError(f"spatial_size must be one or {len(own)} numbers of at least 16, got {list(size)}.")
         return size
 
-    @staticmethod
-    def _channels(config: ConfigParser) -> int:
-        network: Any = config.get("network_def")
+    def _config(self, name: str) -> BundleConfig:
+        return read_config(find_bundle(self.bundle), name, self.variant, trusted=self.trust_bundle)
+
+    def _channels(self) -> int:
+        network: Any = self._config("inference").content["network_def"]
         return int(network.get("in_channels", 1))
 
 
@@ -127,7 +129,7 @@ def profile(workload: Workload, repeats: int = 3) -> dict[str, float]:
         run()
         _wait(workload.device)
         seconds.append(time.perf_counter() - begin)
-    network: nn.Module = workload.config().get_parsed_content("network_def")
+    network: nn.Module = workload.network()
     return {
         "parameters": sum(p.numel() for p in network.parameters()),
         "gflop": counter.get_total_flops() / 1e9,
@@ -140,7 +142,7 @@ def profile_table(workloads: Sequence[Workload], repeats: int = 3) -> str:
     """A row a workload, as Markdown."""
     lines = ["| | images | pairs | parameters | GFLOP | seconds | peak MiB |", "|---|---|---|---|---|---|---|"]
     for workload in workloads:
-        size = " x ".join(map(str, workload.spatial_size(workload.config())))
+        size = " x ".join(map(str, workload.spatial_size()))
         found = profile(workload, repeats)
         name = workload.what + (", mixed precision" if workload.amp else "")
         lines.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import platform
@@ -57,6 +58,26 @@ def save_checkpoint(path: str | Path, state: object) -> None:
     """``torch.save`` whole or not at all, so that a run killed meanwhile keeps its previous file."""
     with replacing(path) as partial:
         torch.save(state, partial)
+
+
+def read_json(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        expected: what it is to hold, for errors.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it holds no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError
+        raise ValueError(f"{path}: not valid JSON: {reason(error)}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected {expected}, got {type(content).__name__}.")
+    return content
 
 
 def package_version(package: str) -> str:

@@ -21,7 +21,7 @@ from commands import run
 from monai.bundle import ConfigParser
 
 from fmirnet_monai import cli, write_image
-from fmirnet_monai.bundle import load_network, read_inference_config
+from fmirnet_monai.bundle import load_network, read_config
 from fmirnet_monai.data import load_pairs
 from fmirnet_monai.spatial import Grid
 
@@ -529,8 +529,8 @@ def test_good_weights_land(tmp_path: Path, bundle_copy: Path, capsys: pytest.Cap
 def test_a_variants_weights_lie_beside_the_bundles(tmp_path: Path, bundle_copy: Path) -> None:
     networks = {}
     for variant in (None, "voxelmorph"):
-        config = read_inference_config(bundle_copy, variant)
-        networks[variant] = config.get_parsed_content("network_def")
+        config = read_config(bundle_copy, variant=variant)
+        networks[variant] = config.get("network_def")
         torch.save(networks[variant].state_dict(), tmp_path / "run.pt")
         named = [] if variant is None else [f"--variant={variant}"]
         cli.main(["publish", f"--weights={tmp_path / 'run.pt'}", f"--bundle_dir={bundle_copy}", *named])

@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmirnet_monai.utils import write_text
+from tqdm import tqdm
 
+from fmirnet_monai.utils import read_json, write_text
+
+from .images import read_label
 from .pairing import SECTIONS, Pair
 
 PATH_KEYS = (
@@ -17,6 +20,7 @@ PATH_KEYS = (
     *("moving_mask", "fixed_mask", "moving_channels", "fixed_channels"),  # the channels are lists of paths
 )
 VOLUMES, VOLUME_KEYS = "volumes", ("image", "label")
+MANY = 100  # files, from which on reading them takes seconds
 
 
 def load_pairs(datalist: str | Path, section: str, must_exist: bool = True) -> list[Pair]:
@@ -66,6 +70,43 @@ def has_labels(datalist: str | Path, section: str) -> bool:
             "does not; measure labelled and unlabelled pairs by a datalist each."
         )
     return any(labelled)
+
+
+def count_classes(*datalists: str | Path) -> int:
+    """How many classes the labels of datalists have: one more than the largest number in any of their label maps.
+
+    Args:
+        datalists: JSON files of pairs.
+
+    Returns:
+        at least 2, the background among them.
+
+    Raises:
+        FileNotFoundError: when a datalist, or a file it names, does not exist.
+        ValueError: when a label map can't be read, or has a number above 255.
+    """
+    files: set[Path] = set()
+    for datalist in map(Path, datalists):
+        content = read_datalist(datalist)
+        pairs = [pair for section in SECTIONS for pair in content.get(section, [])]
+        pairs += [volume for volumes in content.get(VOLUMES, {}).values() for volume in volumes]
+        keys = ("moving_label", "fixed_label", "label")
+        files |= {datalist.parent / pair[key] for pair in pairs for key in keys if key in pair}
+    largest = 1
+    for file in tqdm(sorted(files), "labels", unit="file", leave=False, disable=len(files) < MANY):
+        largest = max(largest, int(read_label(file, track_meta=False, empty=True).max()))
+        if largest > 255:
+            raise ValueError(f"{file}: has the label {largest}; renumber labels, see 'prepare folder --label_numbers'.")
+    return largest + 1
+
+
+def check_classes(num_classes: int, *datalists: str | Path) -> None:
+    """Raise ValueError when datalists have labels that a network of so many classes doesn't know, as it would later."""
+    if (needed := count_classes(*datalists)) > num_classes:
+        raise ValueError(
+            f"num_classes: {datalists[0]} has labels up to {needed - 1}; give --num_classes {needed}, or prepare the "
+            "data with fewer labels."
+        )
 
 
 def load_slices(datalist: str | Path, section: str, annotated_only: bool = False) -> list[Pair]:
@@ -143,13 +184,7 @@ def read_datalist(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"no such datalist: {path}; make one with 'python -m fmirnet_monai prepare', see its --help."
         )
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ValueError(f"{path}: not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected an object with the sections {SECTIONS}, got {type(content).__name__}.")
-    return content
+    return read_json(path, f"an object with the sections {SECTIONS}")
 
 
 def check_sections(datalist: str | Path, sections: Mapping[str, str]) -> None:

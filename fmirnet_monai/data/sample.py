@@ -65,14 +65,14 @@ SAMPLES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def ensure_sample(dataset_dir: str | Path, sample_dir: str | Path, kind: str = "slices") -> None:
-    """Make the generated sample when ``dataset_dir`` is the place for it and holds no datalist yet.
+def ensure_sample(datalist: str | Path, sample_dir: str | Path, kind: str = "slices") -> None:
+    """Make the generated sample when ``datalist`` is to be that of the sample and isn't there yet.
 
-    Any other ``dataset_dir`` is the user's own and is left alone. Under ``torchrun`` the first process makes the
+    Any other ``datalist`` is the user's own and is left alone. Under ``torchrun`` the first process makes the
     sample and the others wait. An interrupted attempt is made again from the start.
 
     Args:
-        dataset_dir: folder the run reads its ``datalist.json`` from.
+        datalist: that the run reads.
         sample_dir: folder of the generated sample.
         kind: ``"slices"`` of CT volumes in pairs; ``"volumes"``, every slice and the whole volumes too, for
             segmentation; ``"echo"``, two frames of echocardiograms; ``"sliver"``, pairs of CT volumes.
@@ -82,8 +82,8 @@ def ensure_sample(dataset_dir: str | Path, sample_dir: str | Path, kind: str = "
     """
     if kind not in SAMPLES:
         raise ValueError(f"kind must be one of {', '.join(SAMPLES)}, got {kind!r}.")
-    folder = Path(dataset_dir)
-    wanted = folder.resolve() == Path(sample_dir).resolve() and not (folder / "datalist.json").is_file()
+    file, folder = Path(datalist), Path(sample_dir)
+    wanted = file.resolve() == (folder / "datalist.json").resolve() and not file.is_file()
     if wanted and process_rank() == 0:
         logger.info("no data given: generating the sample in %s", folder)
         for part in ("raw", "slices", "volumes", "frames"):

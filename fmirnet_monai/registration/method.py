@@ -33,7 +33,8 @@ class Method:
     """How pairs are to be registered; see the arguments of the command ``register``. A bundle is loaded once.
 
     ``progress`` shows a bar while the slices of a volume are registered. ``quick_check`` tells, of a network's field of
-    slices, whether direct optimisation would do better (:py:attr:`Registrar.rival`).
+    slices, whether direct optimisation would do better (:py:attr:`Registrar.rival`). ``trust_bundle`` runs what the
+    bundle's config says, in place of reading it as data.
     """
 
     bundle: str | None = None
@@ -51,6 +52,7 @@ class Method:
     variant: str | None = None
     progress: bool = True
     quick_check: bool = True
+    trust_bundle: bool = False
     _loaded: dict[tuple[str, int], Registrar] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -160,7 +162,13 @@ class Method:
             {"flips": "true"} if self.flips else {}
         )
         registrar = Registrar.from_bundle(
-            folder, self.refine, variant=self.variant, flips=self.flips, settings=settings, **options
+            folder,
+            self.refine,
+            variant=self.variant,
+            flips=self.flips,
+            trusted=self.trust_bundle,
+            settings=settings,
+            **options,
         )
         if self.similarity != "auto":
             if registrar.optimizer is None:

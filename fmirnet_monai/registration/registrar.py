@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fmirnet_monai.bundle import find_bundle, load_network, read_inference_config
+from fmirnet_monai.bundle import find_bundle, load_network, read_config
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resize_field
 from fmirnet_monai.utils import on_device
 
@@ -152,6 +152,7 @@ class Registrar(PairRegistrar):
         variant: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         flips: bool = False,
+        trusted: bool = False,
         **options: Any,
     ) -> Registrar:
         """A bundle's network with the preparation that its ``configs/inference.json`` describes.
@@ -166,35 +167,37 @@ class Registrar(PairRegistrar):
             variant: name of a config in the bundle's ``configs/variants``.
             overrides: config keys to values, such as ``{"network_def#num_scales": 1}``.
             flips: average the network's field over the mirror images of a pair.
+            trusted: run what the bundle's config says. By default it is read as data: nothing of it is evaluated, and
+                only listed networks, losses and intensities are made.
             options: of the constructor, in place of the bundle's.
 
         Raises:
             FileNotFoundError: when there is no such bundle, variant or file of weights.
-            ValueError: when the bundle is not one for registration, the weights belong to another network, or it is no
-                use to mirror images for it.
+            ValueError: when the bundle is not one for registration, its config is not plain data, the weights belong to
+                another network, or it is no use to mirror images for it.
         """
         folder = find_bundle(bundle)
-        config = read_inference_config(folder, variant, overrides)
-        if config.get("spatial_size") is None:
+        config = read_config(folder, "inference", variant, overrides, trusted)
+        size = config.get("spatial_size")
+        if size is None:
             raise ValueError(f"bundle: {folder} is none for registration, its inference.json has no spatial_size.")
-        if flips and "structures" in config:
+        if flips and config.get("structures"):
             raise ValueError(
                 f"flips: {folder.name} knows structures by where they lie and can't read mirror images; leave it off."
             )
         network = load_network(folder, weights, config, variant)
-        size = config.get_parsed_content("spatial_size")
         prepared: dict[str, Any] = {
             "spatial_dims": len(size),
             "spatial_size": max(size),
-            "intensity": config.get_parsed_content("intensity"),
+            "intensity": config.get("intensity"),
             "affine": config.get("affine", "off"),
             "name": f"{folder.name}, {variant}" if variant else folder.name,
             "window": config.get("window"),
-            "structures": config.get_parsed_content("structures") if "structures" in config else None,
+            "structures": getattr(network, "structures", None) if config.get("structures") else None,
         }
         refine = config.get("refine") if refine is None else refine
         if refine != 0:
-            prepared["optimizer"] = config.get_parsed_content("refinement")
+            prepared["optimizer"] = config.get("refinement")
         if refine:
             prepared["optimizer"].iterations = (refine,)
         if flips:

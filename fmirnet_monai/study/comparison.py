@@ -201,7 +201,7 @@ def _run(
 ) -> pd.DataFrame:
     """The method's cases, one row each, from its CSV as far as they are there."""
     path = folder / "cases" / f"{_slug(spec.row)}.csv"
-    setup = {"form": FORM, "method": asdict(spec), "cases": asdict(cases), "context": asdict(context)}
+    setup = {"form": FORM, "method": asdict(spec), "cases": asdict(cases), "context": context.settings()}
     table = _read_cases(path, setup)
     todo = [pair for pair in pairs if pair["case"] not in table.index]
     progress.update(len(pairs) - len(todo))
@@ -370,7 +370,7 @@ def _write(
         ]
     lines += ["", "Settings:", ""]
     lines += [f"- {spec.row}: `{spec.name}` {_shown(spec.settings)}" for spec in methods]
-    lines += [f"- all: {_shown({k: v for k, v in asdict(context).items() if k != 'models_dir'})}"]
+    lines += [f"- all: {_shown({k: v for k, v in context.settings().items() if k != 'models_dir'})}"]
     if kept:
         lines += ["", f"Not run again but kept from an earlier run, with the similarity each had: {'; '.join(kept)}."]
     lines += ["", "Versions: " + ", ".join(f"{name} {number}" for name, number in environment.items()) + ".", ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fmirnet_monai.baselines import (
     SynRegistrar,
     TimeVaryingRegistrar,
 )
-from fmirnet_monai.bundle import find_bundle, published_weights, read_inference_config, variant_file
+from fmirnet_monai.bundle import find_bundle, published_weights, read_config, variant_file
 from fmirnet_monai.registration import PairRegistrar, Registrar
 from fmirnet_monai.registration.intensity import Intensity, Percentiles
 from fmirnet_monai.registration.registrar import default_optimizer
@@ -62,6 +62,7 @@ class Context:
         intensity: ``"bundle"``, the bundle's own map to [0, 1], or ``"percentiles"``.
         device: of networks and optimisation.
         overrides: of the bundle's configs, for training and inference.
+        trust_bundle: run what the configs of bundles say, in place of reading them as data.
     """
 
     bundle: str = "fmirnet_chaos"
@@ -70,13 +71,18 @@ class Context:
     intensity: str = "bundle"
     device: str = "cpu"
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    trust_bundle: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What results depend on."""
+        return {key: value for key, value in asdict(self).items() if key != "trust_bundle"}
 
     def scale(self) -> Intensity:
         """The map of intensities to [0, 1] that all methods get and all images are measured in."""
         if self.intensity == "percentiles":
             return Percentiles()
-        config = read_inference_config(find_bundle(self.bundle), overrides=self.overrides)
-        return config.get_parsed_content("intensity")
+        config = read_config(find_bundle(self.bundle), overrides=self.overrides, trusted=self.trust_bundle)
+        return config.get("intensity")
 
 
 @dataclass(frozen=True)
@@ -194,9 +200,8 @@ class MethodSpec(Row):
         elif settings:
             raise ValueError(f"{self.row}: a network has no settings {sorted(settings)} unless it is refined.")
         flips = self.settings.get("flips", False)
-        return Registrar.from_bundle(
-            folder, refine, weights, self.variant, overrides, flips, device=torch.device(context.device), **common
-        )
+        common = {**common, "trusted": context.trust_bundle, "device": torch.device(context.device)}
+        return Registrar.from_bundle(folder, refine, weights, self.variant, overrides, flips, **common)
 
     def _weights(self, folder: Path, context: Context) -> Path:
         given, model = self.settings.get("weights"), self.model

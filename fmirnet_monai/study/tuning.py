@@ -54,7 +54,7 @@ def tune(
     context = context or Context()
     setup = {
         "cases": {**asdict(cases), "datalist": Path(cases.datalist).name},
-        "context": {key: value for key, value in asdict(context).items() if key not in ("models_dir", "device")},
+        "context": {key: value for key, value in context.settings().items() if key not in ("models_dir", "device")},
     }
     content: dict[str, Any] = {**setup, "methods": {}}
     if path.is_file():

@@ -24,17 +24,28 @@ class ReadImaged(LoadImaged):
     Args:
         keys: file names.
         allow_missing_keys: don't raise when a key is absent.
+        spatial_dims: axes that each image must have; by default any number.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, spatial_dims: int | None = None) -> None:
         super().__init__(keys, allow_missing_keys=allow_missing_keys)
+        self.spatial_dims = spatial_dims
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        """Read ``data[key]`` for each key, with a warning where the two places differ."""
+        """Read ``data[key]`` for each key, with a warning where the two places differ.
+
+        Raises:
+            ValueError: for an image of another number of axes.
+        """
         result: dict[Hashable, Any] = super().__call__(data, reader)
         for key in self.key_iterator(result):
             image = result[key]
             file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
+            if self.spatial_dims not in (None, image.dim()):
+                raise ValueError(
+                    f"{file or key}: has {image.dim()} axes, {list(image.shape)}, and this bundle takes images of "
+                    f"{self.spatial_dims}; 'python -m fmirnet_monai register' and 'prepare' take volumes and slices."
+                )
             if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
                 image.affine = torch.from_numpy(place)
                 image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())

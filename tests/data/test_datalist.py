@@ -8,9 +8,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
-from fmirnet_monai.data import common_folder, has_labels, load_pairs, merge_datalists
+from fmirnet_monai.data import check_classes, common_folder, count_classes, has_labels, load_pairs, merge_datalists
 from fmirnet_monai.data.datalist import PATH_KEYS
 from fmirnet_monai.data.pairing import SECTIONS
 
@@ -251,3 +253,38 @@ def test_common_folder_holds_all_fixed_images(tmp_path: Path, subjects: list[str
     assert folder.is_dir() and tmp_path in (folder, *folder.parents)
     assert all(folder in Path(pair["fixed"]).parents for pair in pairs)
     assert re.fullmatch(re.escape(str(folder)), common_folder(pairs[::-1]))
+
+
+# --- classes -----------------------------------------------------------------------------------------------------
+
+
+def labelled(folder: Path, *labels: int) -> Path:
+    """A datalist of which each section's label maps hold one of the labels."""
+    content: dict[str, list[Any]] = {section: [] for section in SECTIONS}
+    folder.mkdir()
+    for number, label in enumerate(labels):
+        nib.save(nib.Nifti1Image(np.diag([0, label]).astype(np.int32), np.eye(4)), folder / f"{number}.nii.gz")
+        content[SECTIONS[number % 3]].append({"moving_label": f"{number}.nii.gz", "fixed_label": "0.nii.gz"})
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_classes_are_those_of_all_sections_and_datalists(tmp_path: Path) -> None:
+    one, other = labelled(tmp_path / "one", 1, 4, 2), labelled(tmp_path / "other", 1, 1, 1, 7)
+    assert count_classes(one) == 5 and count_classes(one, other) == count_classes(other, one) == 8
+    assert count_classes(labelled(tmp_path / "empty", 0)) == count_classes(labelled(tmp_path / "none")) == 2
+    check_classes(8, one, other)
+    with pytest.raises(ValueError, match=r"num_classes: .*labels up to 7; give --num_classes 8"):
+        check_classes(5, one, other)
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"1\.nii\.gz: has the label 1000; renumber"):
+        count_classes(labelled(tmp_path / "one", 1, 1000))
+
+
+def test_classes_of_whole_volumes_count_too(tmp_path: Path) -> None:
+    path = labelled(tmp_path / "one", 1, 3)
+    path.write_text(json.dumps({"volumes": {"test": [{"image": "x.nii.gz", "label": "1.nii.gz"}]}}))
+    assert count_classes(path) == 4

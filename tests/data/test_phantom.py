@@ -128,12 +128,13 @@ def times(folder: Path) -> dict[Path, int]:
 
 def test_sample_is_made_once(tmp_path: Path, made: list[Path]) -> None:
     folder = tmp_path / "sample"
-    ensure_sample(folder, folder)
+    ensure_sample(folder / "datalist.json", folder)
     for section in ("training", "validation", "test"):
         assert all("moving_label" in pair for pair in load_pairs(folder / "datalist.json", section))
     before = times(folder)
-    ensure_sample(folder, folder)
-    ensure_sample(str(folder), tmp_path / "other" / ".." / "sample")  # the same place written otherwise
+    ensure_sample(folder / "datalist.json", folder)
+    otherwise = tmp_path / "other" / ".." / "sample"  # the same place
+    ensure_sample(str(folder / "datalist.json"), otherwise)
     assert times(folder) == before and len(made) == 1
 
 
@@ -143,7 +144,7 @@ def test_a_users_own_folder_is_left_alone(tmp_path: Path, made: list[Path], cont
     folder.mkdir()
     for name, text in content.items():
         (folder / name).write_text(text)
-    ensure_sample(folder, tmp_path / "sample")
+    ensure_sample(folder / "datalist.json", tmp_path / "sample")
     assert {p.name: p.read_text() for p in folder.iterdir()} == content
     assert not made and not (tmp_path / "sample").exists()
 
@@ -159,12 +160,12 @@ def test_interrupted_attempt_is_made_again_from_the_start(
     with monkeypatch.context() as patch:
         patch.setattr(sample_module, "write_pairs", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            ensure_sample(folder, folder)
+            ensure_sample(folder / "datalist.json", folder)
     left_over = folder / "raw" / "Train_Sets" / "CT" / "99" / "DICOM_anon"
     left_over.mkdir(parents=True)
     (left_over / "i0000.dcm").write_bytes(b"half a slice")
     (folder / "notes.txt").write_text("not ours")
-    ensure_sample(folder, folder)
+    ensure_sample(folder / "datalist.json", folder)
     assert load_pairs(folder / "datalist.json", "training")
     assert not left_over.exists() and len(made) == 2
     assert (folder / "notes.txt").read_text() == "not ours"
@@ -172,19 +173,19 @@ def test_interrupted_attempt_is_made_again_from_the_start(
 
 @pytest.mark.parametrize(("kind", "dims", "count"), [("echo", 2, (28, 8, 4)), ("sliver", 3, (12, 2, 2))])
 def test_samples_of_the_other_layouts(tmp_path: Path, kind: str, dims: int, count: tuple[int, ...]) -> None:
-    ensure_sample(tmp_path, tmp_path, kind)
+    ensure_sample(tmp_path / "datalist.json", tmp_path, kind)
     for section, number in zip(("training", "validation", "test"), count, strict=True):
         pairs = load_pairs(tmp_path / "datalist.json", section)
         assert len(pairs) == number
         image = nib.load(pairs[0]["moving"])
         assert image.ndim == dims and nib.load(pairs[0]["moving_label"]).get_fdata().any()
     with pytest.raises(ValueError, match="kind must be one of slices, volumes, echo, sliver, got 'chaos'"):
-        ensure_sample(tmp_path, tmp_path, "chaos")
+        ensure_sample(tmp_path / "datalist.json", tmp_path, "chaos")
 
 
 def test_only_the_first_process_makes_the_sample(
     tmp_path: Path, made: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sample_module, "process_rank", lambda: 1)
-    ensure_sample(tmp_path / "sample", tmp_path / "sample")
+    ensure_sample(tmp_path / "sample" / "datalist.json", tmp_path / "sample")
     assert not made and not (tmp_path / "sample").exists()

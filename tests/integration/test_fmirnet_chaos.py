@@ -20,7 +20,7 @@ from commands import BUNDLES, ENVIRONMENT, REPOSITORY, bundle_run, bundle_words,
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from fmirnet_monai.data import load_pairs
+from fmirnet_monai.data import count_classes, load_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -226,3 +226,52 @@ def test_pairs_without_labels_train_and_are_measured_by_similarity(small_sample:
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert "ssim" in summary["after"] and "dice" not in summary["after"]
+
+
+def four_labels(sample: Path, folder: Path) -> Path:
+    """A copy of a sample whose liver is cut into four labels."""
+    shutil.copytree(sample, folder)
+    for file in folder.rglob("*label*.nii.gz"):
+        image = nib.load(file)
+        label = np.asarray(image.dataobj)
+        cut = label * (1 + (np.arange(label.shape[0]) // 8 % 4)).reshape(-1, *[1] * (label.ndim - 1))
+        nib.save(nib.Nifti1Image(cut.astype(np.uint8), image.affine), file)
+    return folder
+
+
+@pytest.mark.parametrize("bundle", ["fmirnet_chaos", "rfcn_chaos"])
+def test_several_labels_are_counted_and_trained_with(bundle: str, joint_sample: Path, tmp_path: Path) -> None:
+    data = four_labels(joint_sample, tmp_path / "data")
+    assert count_classes(data / "datalist.json") == 5
+    train = BUNDLES / bundle / "configs" / "train.json"
+    result = bundle_run(train, dataset_dir=data, output_dir=tmp_path / "out", spatial_size=[48, 48], max_epochs=1)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "out" / "summary.json").is_file()
+
+
+def test_volumes_for_a_bundle_of_slices_are_refused_in_one_line(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((24, 24, 12)), np.eye(4)), tmp_path / "volume.nii.gz")
+    root = copied(tmp_path)
+    pair = {key: str(tmp_path / "volume.nii.gz") for key in ("moving", "fixed")}
+    result = bundle_run(root / "configs" / "inference.json", cwd=tmp_path, pairs=[pair], output_dir=tmp_path / "out")
+    assert result.returncode != 0
+    (line,) = [line for line in result.stderr.splitlines() if "error" in line]
+    assert line.startswith("fmirnet_monai: error: ") and "volume.nii.gz: has 3 axes" in line
+    assert "Traceback" not in result.stderr
+    assert not (root / "sample").exists() and not list(tmp_path.glob("out/*"))
+
+
+def test_run_from_elsewhere_with_files_of_ones_own_makes_no_sample(small_sample: Path, tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pair = {k: v for k, v in load_pairs(small_sample / "datalist.json", "test")[0].items() if k in ("moving", "fixed")}
+    result = bundle_run(root / "configs" / "inference.json", cwd=elsewhere, pairs=[pair])
+    assert result.returncode == 0, result.stderr
+    assert len(list((root / "eval").glob("*_warped.nii.gz"))) == 1
+    assert not (root / "sample").exists() and not list(elsewhere.iterdir())
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the bundle, under a name of its own."""
+    return shutil.copytree(BUNDLE, folder / "mine", ignore=shutil.ignore_patterns("sample", "runs", "eval"))

@@ -124,7 +124,7 @@ def test_both_bundles_are_one_but_for_the_network() -> None:
             texts.append(json.dumps(content).replace(bundle.name, "BUNDLE"))
         assert texts[0] == texts[1], name
     train, inference = (json.loads((RUNET / "configs" / f"{n}.json").read_text()) for n in ("train", "inference"))
-    for name in ("network_def", "window", "pixel_size", "num_classes", "intensity"):
+    for name in ("network_def", "window", "pixel_size", "intensity"):
         assert train[name] == inference[name], name
     assert train["load_volume"][2:] == inference["preprocessing"]["transforms"][2:]
 

@@ -17,7 +17,7 @@ import torch
 from commands import BUNDLES, bundle_run, bundle_words, run
 from monai.bundle import ConfigParser
 
-from fmirnet_monai.bundle import read_inference_config
+from fmirnet_monai.bundle import read_config
 from fmirnet_monai.data import (
     Pairing,
     find_echonet_cases,
@@ -214,7 +214,7 @@ def test_each_variant_is_a_whole_config(bundle: Small, variant: str) -> None:
         assert torch.isfinite(loss(network.scores(pair[:, :1]), pair[:, 1:].round()))
         return
     assert network(pair).shape == (2, len(bundle.size), *pair.shape[2:])
-    applied = read_inference_config(bundle.configs.parent, variant).get_parsed_content("network_def")
+    applied = read_config(bundle.configs.parent, variant=variant).get("network_def")
     applied.load_state_dict(network.state_dict())
     assert torch.isfinite(loss(network(pair), pair if bundle is ECHO else (pair, None, None)))
     if variant == "paper":

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation as MonaiOrientation
 from torch import Tensor, nn
 
-from fmirnet_monai.bundle import read_inference_config
+from fmirnet_monai.bundle import read_config
 from fmirnet_monai.data import write_image
 from fmirnet_monai.networks import FMIRNet
 from fmirnet_monai.registration import DenseOptimizer, Guidance, Method, Registerd, Registrar
@@ -272,7 +272,7 @@ def test_a_bundle_brings_its_affine_stage_unless_another_is_asked_for(tmp_path: 
     folder = tmp_path / "fmirnet_sliver"
     shutil.copytree(BUNDLE.parent / "fmirnet_sliver" / "configs", folder / "configs")
     (folder / "models").mkdir()
-    network = read_inference_config(folder).get_parsed_content("network_def")
+    network = read_config(folder).get("network_def")
     torch.save(network.state_dict(), folder / "models" / "model.pt")
     volumes = [MetaTensor(torch.rand(1, 20, 20, 20)) for _ in range(2)]
     stages = {stage: Method(str(folder), stage).registrar(*volumes).affine for stage in ("auto", "off", "rigid")}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import BUNDLES
 
-from fmirnet_monai.bundle import read_inference_config
+from fmirnet_monai.bundle import read_config
 from fmirnet_monai.study import Context, MethodSpec
 from fmirnet_monai.study.training import TrainingJob, train_networks
 
@@ -29,7 +29,7 @@ def test_wrong_methods_are_named(name: str, settings: dict, message: str) -> Non
 
 
 def test_a_row_can_take_another_bundle_without_the_comparisons_overrides(tmp_path: Path) -> None:
-    network = read_inference_config(BUNDLES / "fmirnet_sliver").get_parsed_content("network_def")
+    network = read_config(BUNDLES / "fmirnet_sliver").get("network_def")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     settings = {"bundle": "fmirnet_sliver", "weights": str(tmp_path / "model.pt")}
     context = Context(overrides={"network_def#channels": [2, 4], "spatial_size": [16, 16]})

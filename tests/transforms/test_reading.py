@@ -121,3 +121,11 @@ def test_fmirnet_chaos_resamples_labels_to_the_nearest_voxel(tmp_path: Path) -> 
         np.testing.assert_array_equal(inner, expected)
         centre = Grid.of(found).to_world(torch.as_tensor(found)[0].nonzero().double().numpy()).mean(0)
         np.testing.assert_allclose(centre, np.array([37.0, 45.0]) * 2, atol=1.1)
+
+
+@pytest.mark.parametrize(("axes", "wanted"), [(2, 3), (3, 2)])
+def test_an_image_of_other_axes_is_told(axes: int, wanted: int, tmp_path: Path) -> None:
+    file = write(tmp_path / "image.nii.gz", VALUES if axes == 3 else VALUES[..., 0], (1, 0))
+    assert ReadImaged("a", spatial_dims=axes)({"a": file})["a"].dim() == axes
+    with pytest.raises(ValueError, match=rf"image\.nii\.gz: has {axes} axes, .* takes images of {wanted}"):
+        ReadImaged("a", spatial_dims=wanted)({"a": file})
