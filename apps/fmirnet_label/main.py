@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lib.inference
+import lib.permitted
 import lib.training
 from fastapi import HTTPException
 from monailabel.interfaces.app import MONAILabelApp
@@ -39,6 +40,7 @@ class FMIRNetLabel(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         # where pip puts dcmqi's programs, which MONAI Label would download else
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        self.uploads = lib.permitted.own_uploads()
         names = conf.get("bundles", ",".join(BUNDLES)).split(",")
         self.bundles = {name: _own_copy(name, Path(app_dir) / "model") for name in names}
         super().__init__(
@@ -49,6 +51,10 @@ class FMIRNetLabel(MONAILabelApp):
             description="Segmentation, labels from another image, and the rest of a few drawn slices",
             version=__version__,
         )
+
+    def init_datastore(self) -> Datastore:
+        """The studies, which take no name that leads out of them."""
+        return lib.permitted.guard_names(super().init_datastore())
 
     def init_infers(self) -> dict[str, InferTask]:
         """Every bundle that has weights, and the two tasks that need none."""
@@ -71,7 +77,11 @@ class FMIRNetLabel(MONAILabelApp):
         return {name: lib.training.FineTuning(folder) for name, folder in self.bundles.items()}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """As MONAI Label's, but what is asked wrongly is answered by 404 and a line that says so."""
+        """As MONAI Label's, but what is asked wrongly is answered by 404 and a line that says so.
+
+        MONAI Label takes any file that a request names; here images are the studies' or came with the request, and
+        others are answered by 400.
+        """
         model, image = request.get("model"), request.get("image")
         if model in self.bundles and model not in self._infers:
             raise HTTPException(
@@ -79,11 +89,23 @@ class FMIRNetLabel(MONAILabelApp):
             )
         if model not in self._infers:
             raise HTTPException(404, f"model: there is no {model!r}, but {', '.join(self._infers)}.")
-        if isinstance(image, str) and not Path(image).exists():
-            store = datastore or self.datastore()
-            if not store.get_image_uri(image):
+        file = image
+        if isinstance(image, str):
+            study = (datastore or self.datastore()).get_image_uri(image)
+            if not study and not Path(image).exists() and os.sep not in image:
                 raise HTTPException(404, f"image: the studies hold no {image!r}.")
-        return super().infer({**request, "image_id": image}, datastore)
+            if study and Path(image).exists():  # a file here that has a study's name
+                file = study
+            elif not study:
+                lib.permitted.require_upload("image", image, self._given())
+        lib.permitted.require_upload("label", request.get("label"), self._given())
+        lib.permitted.refuse_files({k: v for k, v in request.items() if k not in ("image", "label", "session")})
+        return super().infer({**request, "image": file, "image_id": image}, datastore)
+
+    def _given(self) -> list[Path]:
+        """Folders of what requests brought."""
+        sessions = self.sessions()
+        return [self.uploads] if sessions is None else [self.uploads, Path(sessions.store_path)]
 
     def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """As MONAI Label's, but what can't be trained is answered by 400 and a line that says why."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -208,6 +209,41 @@ def test_wrong_requests_are_answered_and_the_server_lives_on(
     answer = client.infer(model, image, **params)
     assert answer.status_code == status and said in answer.json()["detail"]
     assert requests.get(f"{client.address}/info/").status_code == 200
+
+
+def test_no_file_of_the_servers_disk_can_be_named(client: Client, tmp_path: Path) -> None:
+    secret = str(shutil.copyfile(client.truth / "phantom_3.nii.gz", tmp_path / "secret.nii.gz"))
+    for model, image, params in (
+        ("slice_propagation", secret, {}),
+        ("runet_chaos", secret, {}),
+        ("registration", "../../etc/passwd", {}),
+        ("slice_propagation", "phantom_3", {"label": secret}),
+        ("slice_propagation", "phantom_3", {"image": secret}),
+        ("runet_chaos", "phantom_3", {"model_filename": secret}),
+        ("registration", "phantom_3", {"moving": secret}),
+    ):
+        form = {"params": json.dumps(params)}
+        answer = requests.post(f"{client.address}/infer/{model}", params={"image": image}, data=form)
+        assert answer.status_code == 400, (model, image, params)
+        assert re.search("no study of this server|a file of the server", answer.json()["detail"])
+    assert requests.get(f"{client.address}/info/").status_code == 200
+
+
+def test_an_uploaded_image_is_taken(client: Client, tmp_path: Path) -> None:
+    with (client.studies / "phantom_3.nii.gz").open("rb") as file:
+        upload = {"file": ("scan.nii.gz", file)}
+        answer = requests.post(f"{client.address}/infer/runet_chaos", params={"output": "image"}, files=upload)
+    assert client.dice(answer, "phantom_3", tmp_path) > 0.5
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "..", "a/b"])
+def test_names_lead_nowhere_else(client: Client, name: str) -> None:
+    before = set(client.studies.parent.rglob("*"))
+    for way, key, options in (("", "file", {"image": name}), ("label", "label", {"image": "phantom_3", "tag": name})):
+        with (client.truth / "phantom_3.nii.gz").open("rb") as file:
+            done = requests.put(f"{client.address}/datastore/{way}", params=options, files={key: file})
+        assert done.status_code == 400 and "is no name" in done.json()["detail"], done.text
+    assert set(client.studies.parent.rglob("*")) == before
 
 
 def test_a_bundle_without_weights_is_answered_and_the_server_lives_on(tmp_path: Path) -> None:
