@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import platform
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -55,9 +56,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def save_checkpoint(path: str | Path, state: object) -> None:
-    """``torch.save`` whole or not at all, so that a run killed meanwhile keeps its previous file."""
-    with replacing(path) as partial:
-        torch.save(state, partial)
+    """``torch.save`` whole or not at all, so that a run killed meanwhile keeps its previous file.
+
+    The same state gives the same bytes: given a name, torch would write it into the file, and this one is random.
+    """
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)
 
 
 def read_json(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
@@ -209,11 +213,20 @@ _held: list[Callable[[Any], Any]] = []  # where this process is one of those of 
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    """One thread, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
+    """One thread, the end of the process that began it, and no deprecation warning between the progress bar's lines."""
     _held[:] = [work]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     torch.set_num_threads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+
+def _end_with_parent() -> None:
+    """Wait for the process that shares out the items and end with it: where it is killed, nobody else would tell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work_on(item: Any) -> Any:
