@@ -9,13 +9,13 @@ from .batch import (
     prepare_structure_batch,
     prepare_supervised_batch,
 )
+from .checkpoint import TrainingCheckpoint, state_digest
 from .handlers import (
     ClipGradients,
     EarlyStopping,
     EpochSeed,
     GrowLevels,
     ProgressBar,
-    TrainingCheckpoint,
     handlers_of_this_process,
 )
 from .inferer import MixedPrecisionInferer
@@ -48,5 +48,6 @@ __all__ = [
     "prepare_supervised_batch",
     "segmentation_key_metric",
     "segmentation_metrics",
+    "state_digest",
     "validation_metrics",
 ]

@@ -1,10 +1,8 @@
-"""Ignite handlers: what makes a training run resumable, repeatable and stepwise, and shows how far it is."""
+"""Ignite handlers: what makes a training run repeatable and stepwise, ends it in time, and shows how far it is."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -19,15 +17,16 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
 from fmirnet_monai.networks import LapIRN
-from fmirnet_monai.utils import process_rank, save_checkpoint
+from fmirnet_monai.utils import process_rank
 
 from .batch import mean_loss
-
-logger = logging.getLogger(__name__)
 
 
 class EpochSeed:
     """Seed each epoch by its number, so that an epoch draws the same order and augmentation in a resumed run.
+
+    Each begins with the first batch of a new order, also where ``epoch_length`` is not the data loader's: one that went
+    on with what the epoch before had left would see other batches in a run that was resumed between them.
 
     Args:
         seed: of the run.
@@ -43,7 +42,7 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Workflow) -> None:
-        """Seed torch, the transforms and the sampler of several processes."""
+        """Seed torch, the transforms and the sampler of several processes, and begin the data anew."""
         seed = self.seed + 1_000_003 * engine.state.epoch + 7919 * process_rank()
         torch.manual_seed(seed)
         if self.dataset is not None:
@@ -51,6 +50,7 @@ class EpochSeed:
         sampler = getattr(engine.data_loader, "sampler", None)
         if isinstance(sampler, DistributedSampler):
             sampler.set_epoch(engine.state.epoch)
+        engine.set_data(engine.data_loader)
 
 
 class GrowLevels:
@@ -121,82 +121,6 @@ class EarlyStopping(EarlyStopHandler):
             self._handler.trainer.terminate()
 
 
-class TrainingCheckpoint:
-    """Save everything a run needs to go on, after each epoch, and go on from it when the run is started again.
-
-    Writes ``last.pt`` (epoch, best metric and the state of each object) and, when the evaluator has a new best key
-    metric, ``model.pt`` (the bare state dict of the network, the form MONAI's exports want). Files are replaced whole,
-    so that a run killed at any moment loses at most the epoch it was in. Attach it after all other handlers.
-
-    Args:
-        output_dir: folder of the run.
-        save_dict: objects with ``state_dict`` and ``load_state_dict``; ``"network"`` must be among them.
-        evaluator: its best metric chooses ``model.pt``.
-        settings: what must be the same when the run is started again, by name, such as the datalist.
-        best: name in ``save_dict`` of the network that is validated and becomes ``model.pt``.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | Path,
-        save_dict: Mapping[str, Any],
-        evaluator: Evaluator,
-        settings: Mapping[str, Any] | None = None,
-        best: str = "network",
-    ) -> None:
-        if missing := {"network", best} - set(save_dict):
-            raise ValueError(f"save_dict must name {sorted(missing)}, got {list(save_dict)}.")
-        self.last = Path(output_dir) / "last.pt"
-        self.model = Path(output_dir) / "model.pt"
-        self.best = best
-        self.save_dict = save_dict
-        self.evaluator = evaluator
-        self.settings = {name: str(value) for name, value in (settings or {}).items()}
-
-    def attach(self, engine: Workflow) -> None:
-        """Attach to the trainer."""
-        engine.add_event_handler(Events.STARTED, self.resume)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
-
-    def resume(self, engine: Workflow) -> None:
-        """Load ``last.pt`` if the folder has one.
-
-        Raises:
-            ValueError: when it was written by a run with other settings.
-        """
-        if not self.last.is_file():
-            return
-        state = torch.load(self.last, map_location=engine.state.device, weights_only=True)
-        before = state["settings"]
-        if changed := [k for k in {**before, **self.settings} if before.get(k) != self.settings.get(k)]:
-            raise ValueError(
-                f"{self.last}: this run was started with another {', '.join(changed)}. Give the new run an "
-                "--output_dir of its own, or remove the folder to start over."
-            )
-        for name, item in self.save_dict.items():
-            item.load_state_dict(state[name])
-        engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["epoch"] * engine.state.epoch_length
-        self.evaluator.state.best_metric = state["best_metric"]
-        self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
-        logger.info("going on from epoch %d of %s", state["epoch"], self.last)
-
-    def save(self, engine: Workflow) -> None:
-        """Save the run, and the network where this epoch's is the best so far."""
-        if process_rank() > 0:
-            return
-        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
-            save_checkpoint(self.model, self.save_dict[self.best].state_dict())
-        state = {name: item.state_dict() for name, item in self.save_dict.items()}
-        progress = {
-            "settings": self.settings,
-            "epoch": engine.state.epoch,
-            "best_metric": self.evaluator.state.best_metric,
-            "best_metric_epoch": self.evaluator.state.best_metric_epoch,
-        }
-        save_checkpoint(self.last, {**state, **progress})
-
-
 class ClipGradients:
     """Keep the length of all gradients together from going beyond a limit, before each step of the optimizer.
 
@@ -225,11 +149,12 @@ class ClipGradients:
         Raises:
             ValueError: when no gradients were finite for longer than ``patience``.
         """
-        if engine.scaler is not None:
-            engine.scaler.unscale_(self.optimizer)
+        scaler = engine.scaler if engine.scaler is not None and engine.scaler.is_enabled() else None  # not on a CPU
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.limit)
-        if engine.scaler is not None:
+        if scaler is not None:
             return
         self.lost = 0 if torch.isfinite(norm) else self.lost + 1
         if self.lost > self.patience:

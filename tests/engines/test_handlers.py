@@ -68,11 +68,14 @@ def test_gradients_are_clipped_before_each_step() -> None:
     assert clipped.norms == pytest.approx([0.5] * 4, rel=1e-4)
 
 
-def test_steps_without_finite_gradients_are_left_out_and_training_ends_after_many() -> None:
+@pytest.mark.parametrize("scaler", [None, torch.amp.GradScaler("cpu", enabled=False)], ids=["none", "as amp on a CPU"])
+def test_steps_without_finite_gradients_are_left_out_and_training_ends_after_many(
+    scaler: torch.amp.GradScaler | None,
+) -> None:
     network = nn.Conv2d(2, 2, 3)
     optimizer = torch.optim.Adam(network.parameters())
     clip = ClipGradients(optimizer, patience=2)
-    engine = SimpleNamespace(scaler=None)
+    engine = SimpleNamespace(scaler=scaler)
     weight = network.weight.detach().clone()
     for value in (math.nan, 1.0, math.inf, math.nan):
         (value * network.weight).sum().backward()
