@@ -231,12 +231,13 @@ def training(
 def aims(folder: Path, rng: random.Random, longest: float) -> list[tuple[str, Callable[[], bool]]]:
     """What a run is killed at: some time within so many seconds, ``last.pt`` just written, a file being written."""
     before = written(folder / "last.pt")
-    known = {path.name for path in folder.glob("partial_*")}
+    file = rng.choice(("partial_*", "partial_*_last.pt"))  # any, which is model.pt as a rule, or the one written last
+    known = {path.name for path in folder.glob(file)}
     late = rng.uniform(0, 0.05)
 
     return [
         ("at a random time", after(rng.uniform(0, longest))),
-        ("while it wrote", lambda: later(any(p.name not in known for p in folder.glob("partial_*")), late / 20)),
+        ("while it wrote", lambda: later(any(p.name not in known for p in folder.glob(file)), late / 20)),
         ("after last.pt was written", lambda: later(written(folder / "last.pt") != before, late)),
     ]
 
