@@ -5,8 +5,8 @@
     python benchmarks/kills.py --what batch [--pairs 500]
     python benchmarks/kills.py --what train [--kills 10] [--bundle fmirnet_chaos] [--epochs 24] [--amp]
 
-A batch is ``register --datalist ... --skip_existing true`` on generated pairs, killed at random intervals longer than
-its start until it ends by itself. Training is a bundle's own on its generated sample, or on ``--dataset_dir``, made
+A batch is ``register --datalist ... --skip_existing true`` on generated pairs, killed some time after its first new
+result until it ends by itself. Training is a bundle's own on its generated sample, or on ``--dataset_dir``, made
 small, killed so many times: at a random time, just after it has written ``last.pt``, or while it writes. ``kill -9``
 goes in turn to the process alone and to its whole group. The exit status is 1 where results differ, files are left over
 or processes outlive the one that was killed.
@@ -108,20 +108,23 @@ def group(number: int) -> int:
     return sum(int(pgid) == number and not stat.startswith("Z") for pgid, stat in rows)
 
 
-def killed(words: Sequence[str], log: Path, moment: Callable[[int], tuple[str, Callable[[], bool]] | None]) -> Killed:
+def killed(
+    words: Sequence[str], log: Path, moment: Callable[[int], tuple[str, Callable[[], bool]] | None], poll: float
+) -> Killed:
     """Run, kill and run again until it ends by itself.
 
     Args:
         words: of the command.
         log: for its output.
         moment: for the number of a kill, what it is aimed at and what becomes true then; None for no further kill.
+        poll: seconds between two looks.
     """
     found, begin = Killed(0, 0.0, 0, []), time.monotonic()
     while True:
         run = start(words, log)
         aim = moment(found.kills)
         while run.poll() is None and not (aim and aim[1]()):
-            time.sleep(0.001)
+            time.sleep(poll)
         if run.poll() is not None:
             finish(run, log)
             found.seconds = time.monotonic() - begin
@@ -181,10 +184,11 @@ def batch(folder: Path, pairs: int, seed: int) -> tuple[float, Killed, list[str]
     tqdm.write(f"the first result was there after {first:.1f} s")
 
     def moment(number: int) -> tuple[str, Callable[[], bool]]:
-        tqdm.write(f"{done(folder / 'killed')} of {pairs} pairs are there")
-        return "at a random time", after(1.1 * first + rng.random() * min(first, (seconds - first) / 3))
+        before, late = done(folder / "killed"), rng.random() * min(first, (seconds - first) / 3)
+        tqdm.write(f"{before} of {pairs} pairs are there")
+        return "at a random time after its start", lambda: later(done(folder / "killed") > before, late)
 
-    found = killed(batch_words(datalist, folder / "killed"), log, moment)
+    found = killed(batch_words(datalist, folder / "killed"), log, moment, poll=0.1)
     return seconds, found, different_files(folder / "alone", folder / "killed")
 
 
@@ -224,7 +228,7 @@ def training(
     def moment(number: int) -> tuple[str, Callable[[], bool]] | None:
         return aims(folder / "killed", rng, 2 * first)[number % 3] if number < kills else None
 
-    found = killed(words[1], log, moment)
+    found = killed(words[1], log, moment, poll=0.001)
     return seconds, found, different_training(folder / "alone", folder / "killed")
 
 

@@ -73,7 +73,7 @@ def test_twice_the_same_numbers_and_nothing_is_run_again(
 ) -> None:
     compare(cases, parse_methods(METHODS), tmp_path, pictures=0)
     first, second = (pd.read_csv(f / "comparison.csv").drop(columns="seconds") for f in (table, tmp_path))
-    pd.testing.assert_frame_equal(first, second)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
     before = (tmp_path / "comparison.json").read_text()
     monkeypatch.setattr(MethodSpec, "build", lambda *_: pytest.fail("run again"))
     compare(cases, parse_methods(METHODS), tmp_path, pictures=0)
