@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def kill(run: subprocess.Popen[bytes], whole_group: bool) -> int:
     deadline = time.monotonic() + 2
     while (left := group(run.pid)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    if left:
+    with suppress(ProcessLookupError):
         os.killpg(run.pid, signal.SIGKILL)
     return left
 
@@ -125,13 +126,13 @@ def killed(
         aim = moment(found.kills)
         while run.poll() is None and not (aim and aim[1]()):
             time.sleep(poll)
-        if run.poll() is not None:
+        if aim is None or run.poll() is not None:
             finish(run, log)
             found.seconds = time.monotonic() - begin
             return found
         found.outlived += kill(run, whole_group=found.kills % 2 == 1)
         found.kills += 1
-        found.moments.append(aim[0] if aim else "")
+        found.moments.append(aim[0])
         tqdm.write(f"kill {found.kills}, {found.moments[-1]}, after {time.monotonic() - begin:.1f} s")
 
 
