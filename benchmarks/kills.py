@@ -42,9 +42,8 @@ SMALL_2D = {"spatial_size": [64, 64], "network_def#channels": [8, 16]}
 SMALL_3D = {"spatial_size": [24] * 3, "window_size": [24] * 3} | {
     f"network_def#{part}#channels": [4, 8] for part in ("registration", "segmentation")
 }
-SMALL_JOINT = {"spatial_size": [64, 64], "pixel_size": 6.0, "batch_size": 4, "registered": 2, "epoch_length": 20} | {
-    "network_def#channels": [4, 8], "registration_def#channels": [4, 8]
-}  # fmt: skip
+SMALL_JOINT = {"spatial_size": [64, 64], "pixel_size": 6.0, "registration_def#channels": [4, 8], "batch_size": 4}
+SMALL_JOINT |= {"registered": 2, "epoch_length": 20}  # of 40 batches that the sample has
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # a bundle's sample, and what makes its training small
     "fmirnet_chaos": ("slices", SMALL_2D),
     "fmirnet_echonet": ("echo", SMALL_2D),
@@ -53,8 +52,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # a bundle's sample, and what 
         {**SMALL_2D, "canvas_size": [72, 72], "window_size": [64, 64], "pairs_per_epoch": 40},
     ),
     "fmirnet_sliver": ("sliver", SMALL_3D),
-    "rfcn_chaos": ("volumes", SMALL_JOINT),
-    "runet_chaos": ("volumes", {**SMALL_JOINT, "network_def#strides": [2]}),
+    "rfcn_chaos": ("volumes", {**SMALL_JOINT, "network_def#channels": [4, 8, 8, 8, 8]}),
+    "runet_chaos": ("volumes", {**SMALL_JOINT, "network_def#channels": [4, 8], "network_def#strides": [2]}),
 }
 
 
