@@ -226,7 +226,8 @@ def training(
     tqdm.write(f"the first epoch was over after {first:.1f} s")
 
     def moment(number: int) -> tuple[str, Callable[[], bool]] | None:
-        return aims(folder / "killed", rng, 2 * first)[number % 3] if number < kills else None
+        longest = first + (seconds - first) / (kills + 1)  # so that the epochs are enough for all kills
+        return aims(folder / "killed", rng, longest)[number % 3] if number < kills else None
 
     found = killed(words[1], log, moment, poll=0.001)
     return seconds, found, different_training(folder / "alone", folder / "killed")
