@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fmirnet_monai.utils import reason, save_checkpoint
+from fmirnet_monai.utils import read_json, reason, save_checkpoint
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -47,12 +47,19 @@ def read_inference_config(
     from monai.bundle import ConfigParser  # takes seconds to load, and finding a bundle needs none
 
     parser = ConfigParser()
-    parser.read_config(config_file)
+    laid_over = _read_config(variant_file(bundle_dir, variant)) if variant else {}
+    parser.read_config(_read_config(config_file))
     known = set(parser.get())
-    laid_over = ConfigParser.load_config_file(variant_file(bundle_dir, variant)) if variant else {}
     for changes in (laid_over, overrides or {}):
         parser.update({key: value for key, value in changes.items() if key.split("#")[0] in known})
     return parser
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: a config is an object, got {type(content).__name__}.")
+    return content
 
 
 def variant_file(bundle_dir: str | Path, variant: str) -> Path:
@@ -120,7 +127,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
         ) from error
     try:
         network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # of what is no state dict, whatever torch stumbles over
         raise ValueError(f"weights: {path} does not fit the network: {reason(error)}.") from error
     return network
 

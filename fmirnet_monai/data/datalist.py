@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import read_json, write_text
 
 from .pairing import SECTIONS, Pair
 
@@ -143,13 +143,28 @@ def read_datalist(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"no such datalist: {path}; make one with 'python -m fmirnet_monai prepare', see its --help."
         )
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ValueError(f"{path}: not valid JSON: {error}.") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected an object with the sections {SECTIONS}, got {type(content).__name__}.")
+    _check_items(content, PATH_KEYS, path)
+    if VOLUMES in content:
+        if not isinstance(content[VOLUMES], dict):
+            raise ValueError(f"{path}: {VOLUMES!r} must be an object of sections, got {content[VOLUMES]!r}.")
+        _check_items(content[VOLUMES], (*VOLUME_KEYS, "subject"), path)
     return content
+
+
+def _check_items(sections: Mapping[str, Any], keys: Sequence[str], path: Path) -> None:
+    """Raise ValueError naming the datalist when a section is no list of objects, or a file of one no text or list."""
+    for section in SECTIONS:
+        items = sections.get(section, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError(f"{path}: the section {section!r} must be a list of objects, got {items!r}.")
+        for item in items:
+            for key in keys:
+                value = item.get(key, "")
+                if not all(isinstance(text, str) for text in (value if isinstance(value, list) else [value])):
+                    raise ValueError(f"{path}: {key!r} in {section!r} must be a path in quotes, got {value!r}.")
 
 
 def check_sections(datalist: str | Path, sections: Mapping[str, str]) -> None:

@@ -26,6 +26,10 @@ class Volume:
     affine: NDArray[np.floating]
     label: NDArray[np.integer] | None = None
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.affine).all():
+            raise ValueError(f"its place is no finite one: {np.asarray(self.affine).tolist()}")
+
 
 class NoStructure(ValueError):  # noqa: N818 - what it says of a label, which some commands leave out
     """A label without the structure that it is to show."""

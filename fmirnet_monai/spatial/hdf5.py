@@ -6,6 +6,7 @@ Without ITK, for what it loads for a displacement field takes seconds and hundre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .displacement import DisplacementField
 from .files import from_lps, to_lps
 from .geometry import flip, from_geometry, geometry
+from .headers import DEFLATED, SMALL, check_room
 from .maps import Affine, Map, chain
 
 GROUP, KIND, PARAMETERS, FIXED = "TransformGroup", "TransformType", "TransformParameters", "TransformFixedParameters"
@@ -63,6 +65,7 @@ def read_hdf5(path: str | Path) -> Map | None:
         ValueError: when its numbers don't fit together.
     """
     with h5py.File(path) as file:
+        file.visititems(partial(_check_size, file=Path(path)))
         group = file[GROUP]
         entries = [group[str(i)] for i in range(len(group))]
         kinds = [entry[KIND][0].decode() for entry in entries]
@@ -72,6 +75,12 @@ def read_hdf5(path: str | Path) -> Map | None:
         if not kinds or not known or any(PARAMETERS not in entry for entry in entries):  # ITK 4 spelt it otherwise
             return None
         return chain(_part(entry, kind) for entry, kind in zip(entries[::-1], kinds[::-1], strict=True))
+
+
+def _check_size(name: str, item: Any, file: Path) -> None:
+    """Raise ValueError where an array is larger than its file can hold, as one that was announced and never written."""
+    if isinstance(item, h5py.Dataset) and item.size:
+        check_room(item.shape or (1,), item.dtype.itemsize, file, SMALL, DEFLATED)
 
 
 def _part(entry: h5py.Group, kind: str) -> Affine | DisplacementField:

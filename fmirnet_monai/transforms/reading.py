@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from monai.transforms import LoadImaged
 from monai.utils import MetaKeys
 
 from fmirnet_monai.formats import NIFTI, suffix_of
-from fmirnet_monai.spatial.geometry import nifti_place
+from fmirnet_monai.spatial.geometry import nifti_place, read_nifti
+from fmirnet_monai.utils import reading
+
+DAMAGED = "get what is damaged again, or convert it to .nii.gz"
 
 
 class ReadImaged(LoadImaged):
@@ -31,11 +35,18 @@ class ReadImaged(LoadImaged):
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         """Read ``data[key]`` for each key, with a warning where the two places differ."""
-        result: dict[Hashable, Any] = super().__call__(data, reader)
-        for key in self.key_iterator(result):
-            image = result[key]
-            file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
-            if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
-                image.affine = torch.from_numpy(place)
-                image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
+        files = [data[key] for key in self.key_iterator(dict(data))]
+        for file in files:
+            if isinstance(file, str | Path) and suffix_of(file, NIFTI):
+                with reading(file, f"can't be read as an image ({{}}); {DAMAGED}."):
+                    read_nifti(file)  # whose header is checked then
+        named = ", ".join(map(str, files))
+        with reading(named, f"can't be read as images ({{}}); {DAMAGED}."):
+            result: dict[Hashable, Any] = super().__call__(data, reader)
+            for key in self.key_iterator(result):
+                image = result[key]
+                file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
+                if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
+                    image.affine = torch.from_numpy(place)
+                    image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
         return result
