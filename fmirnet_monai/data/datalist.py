@@ -114,8 +114,8 @@ def load_volumes(datalist: str | Path, section: str, labelled: bool = True) -> l
         raise ValueError(f"{path}: has no volumes in the section {section!r}; prepare the data with --volumes.")
     located = []
     for volume in volumes:
-        if labelled and "label" not in volume:
-            raise ValueError(f"{path}: the volume of {volume['subject']} has no label.")
+        if lacking := [key for key in ("image", "label")[: 2 if labelled else 1] if key not in volume]:
+            raise ValueError(f"{path}: the volume of {volume.get('subject', 'no subject')} has no {lacking[0]}.")
         located.append(_located(volume, VOLUME_KEYS, path))
     return located
 
@@ -241,7 +241,7 @@ def merge_datalists(
                         )
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
-                if names is not None:
+                if names is not None and "subject" in volume:
                     volume["subject"] = f"{names[number]}_{volume['subject']}"
                 volumes[section].append(_moved(volume, VOLUME_KEYS, path.parent, target.parent))
     pairs = [pair for section in sections.values() for pair in section]

@@ -7,16 +7,18 @@ import shutil
 import stat
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from monai.apps.utils import check_hash
 from tqdm import tqdm
 
-from fmirnet_monai.utils import reason
+from fmirnet_monai.utils import reading
 
 CHAOS_RECORD = "https://zenodo.org/api/records/3431873"
 CHUNK = 1 << 20
+DAMAGED = "can't be unpacked ({}); remove it and download it again."
 EXPANSION = 100  # times an archive's size that its members may come to; images shrink to a tenth at best
 
 
@@ -68,26 +70,32 @@ def unpack(archive: str | Path, folder: str | Path) -> None:
         ValueError: when it is damaged, is encrypted, or holds a link, a place outside the folder, or far more than
             images shrink to: an archive made to fill a disk.
     """
-    try:
-        with zipfile.ZipFile(archive) as content:
-            members = [member for member in content.infolist() if not member.is_dir()]
-            for member in members:
-                _check_member(member, Path(archive))
-            _check_room(sum(member.file_size for member in members), Path(archive), Path(folder))
-            for member in tqdm(members, "unpacking", unit="file", leave=False):
-                content.extract(member, folder)
-    except OSError:
-        raise
-    except Exception as error:  # zipfile and its decoders raise what they like
-        if str(error).startswith(f"{archive}: "):
-            raise
-        raise ValueError(f"{archive}: can't be unpacked ({reason(error)}); remove it and download it again.") from error
+    source, target = Path(archive), Path(folder)
+    with reading(source, DAMAGED), zipfile.ZipFile(source) as content:
+        members = [member for member in content.infolist() if not member.is_dir()]
+    for member in members:
+        _check_member(member, source, target)
+    _check_room(sum(member.file_size for member in members), source, target)
+    with zipfile.ZipFile(source) as content:
+        for member in tqdm(members, "unpacking", unit="file", leave=False):
+            file = target / member.filename
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as written:
+                for block in _blocks(content, member, source):
+                    written.write(block)
 
 
-def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
+def _blocks(content: zipfile.ZipFile, member: zipfile.ZipInfo, archive: Path) -> Iterator[bytes]:
+    with reading(archive, DAMAGED), content.open(member) as packed:  # zipfile and its decoders raise what they like
+        while block := packed.read(CHUNK):
+            yield block
+
+
+def _check_member(member: zipfile.ZipInfo, archive: Path, folder: Path) -> None:
     """Raise ValueError for one that isn't a plain file below the folder, on any system."""
     places = PurePosixPath(member.filename), PureWindowsPath(member.filename)
-    if any(place.anchor or ".." in place.parts for place in places):
+    outside = not (folder / member.filename).resolve().is_relative_to(folder.resolve())  # by a link that is there
+    if outside or any(place.anchor or ".." in place.parts for place in places):
         raise ValueError(f"{archive}: holds {member.filename!r}, a place outside its folder; don't use this archive.")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):

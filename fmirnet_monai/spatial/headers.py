@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import math
 import re
-import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,29 +146,3 @@ def _check_text(path: Path) -> tuple[Path, bool] | None:
 def _fields(text: str, sign: str) -> dict[str, str]:
     parts = (line.partition(sign) for line in text.splitlines() if not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in parts}
-
-
-def check_transform(path: Path) -> None:
-    """Raise ValueError for a ``.mat`` of ITK whose arrays don't fit into it, or a text with numbers that are none."""
-    if path.name.lower().endswith(".mat"):
-        _check_matlab(path.read_bytes())
-        return
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if long := next((line for line in text.splitlines() if re.search(rf"[-+.\deE]{{{DIGITS}}}", line)), None):
-        raise ValueError(f"a number of its line {long[:40]!r} is more than {DIGITS} characters long")
-
-
-def _check_matlab(content: bytes) -> None:
-    """Raise ValueError where a record of MATLAB's level 4, a header and numbers, is none that ITK writes."""
-    begin = 0
-    while begin < len(content):
-        if len(content) < begin + 20:
-            raise ValueError("it ends within a header")
-        order = "<" if content[begin + 2 : begin + 4] == b"\0\0" else ">"
-        kind, rows, columns, imaginary, name = struct.unpack(f"{order}5i", content[begin : begin + 20])
-        voxel = {0: 8, 10: 4, 1000: 8, 1010: 4}.get(kind)
-        if voxel is None or rows < 1 or columns != 1 or imaginary or not 1 < name <= DIGITS:
-            raise ValueError(f"it holds {rows} x {columns} numbers of kind {kind}, no parameters of a transform")
-        begin += 20 + name + rows * voxel
-    if begin != len(content) or not content:
-        raise ValueError("it ends early")

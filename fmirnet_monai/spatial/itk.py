@@ -24,8 +24,8 @@ from .files import from_itk, read_displacement, to_lps, write_displacement
 from .geometry import flip, set_geometry
 from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
-from .headers import check_transform
 from .maps import Affine, Map, Mapped, chain
+from .parameters import check_transform
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -131,7 +131,8 @@ def read_transform(path: str | Path) -> Map:
         if found is None:
             import itk
 
-            check_transform(Path(path))
+            if not suffix_of(path, HDF5):
+                check_transform(Path(path))
             found = chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
     for part in found.parts():
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
