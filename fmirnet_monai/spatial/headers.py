@@ -18,10 +18,10 @@ from fmirnet_monai.formats import suffix_of
 
 DEFLATED = 1032  # bytes that one byte of deflate can stand for at most
 SMALL = 1 << 24  # bytes that may be made room for unseen
-HEAD = 1 << 16  # bytes that a header of text fits into
-LONGEST = 4096  # characters of a field of it
+HEAD = 1 << 20  # bytes that a header of text fits into
+LONGEST = 4096  # characters of a line of it
 DIGITS = 64  # characters of a number
-FARTHEST = 1e15  # mm, beyond which products of three are no numbers any more
+FARTHEST = 1e12  # mm, beyond which products of three are no numbers in single precision
 AXES = 10  # that MetaImage and NRRD are read with
 TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -128,9 +128,9 @@ def _check_text(path: Path) -> tuple[Path, bool] | None:
     end = re.search(rb"\r?\n\r?\n|\Z" if nrrd else rb"ElementDataFile[^\n]*\n|\Z", head)
     text = head[: end.end() if end else HEAD].decode("utf-8", "replace")
     fields = _fields(text, ":" if nrrd else "=")
-    for name, value in fields.items():
-        if len(value) > LONGEST or re.search(rf"[-+.\deE]{{{DIGITS}}}", value):
-            raise ValueError(f"its header's {name[:40]!r} is {len(value)} characters long")
+    for line in text.splitlines():
+        if len(line) > LONGEST or re.search(rf"[-+.\deE]{{{DIGITS + 1}}}", line):
+            raise ValueError(f"its header has a line or a number of {len(line)} characters: {line[:40]!r}")
     dims = fields.get("dimension" if nrrd else "NDims", "")
     if not re.fullmatch(r"\d{1,2}", dims) or not 1 <= int(dims) <= AXES:
         raise ValueError(f"its header's number of axes is {dims!r}")
