@@ -216,7 +216,10 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
             f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
             "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
         ) from error
-    return np.asanyarray(image.dataobj, dtype=precision).reshape(size), grid
+    stored = image.dataobj
+    whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4 and (stored.slope, stored.inter) == (1, 0)
+    labels = whole and precision is np.float64  # which take an eighth as they are
+    return np.asanyarray(stored, dtype=None if labels else precision).reshape(size), grid
 
 
 def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
@@ -247,7 +250,7 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
     image = reader.GetOutput()
     if suffix_of(path, (".hdr", ".img")):
         nifti_place(path)  # which says so where other tools place it elsewhere
-    values = itk.array_from_image(image).T
+    values = itk.array_view_from_image(image).T
     return values if order is None else values[..., order], placed or grid_of_itk(image)
 
 
