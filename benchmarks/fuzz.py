@@ -24,7 +24,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from faults.seeds import Seed, generated, real
+from faults.readers import Seed
+from faults.real import real
+from faults.seeds import generated
 from faults.trial import GOOD, Reader, damaged, keep
 
 

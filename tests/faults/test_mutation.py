@@ -25,12 +25,14 @@ from fmirnet_monai.bundle import read_inference_config
 from fmirnet_monai.data import load_volumes, read_case_table, read_clip, read_label, read_points, read_sections
 from fmirnet_monai.data.download import unpack
 from fmirnet_monai.messages import one_line
+from fmirnet_monai.output import result_folder
 from fmirnet_monai.spatial.files import read_displacement
 from fmirnet_monai.spatial.itk import read_transform
 from fmirnet_monai.study.study import Study
 from fmirnet_monai.transforms import ReadImaged
 
-from .seeds import READERS, Seed, generated
+from .readers import READERS, Seed
+from .seeds import generated
 from .trial import GOOD, Reader, damaged, message_fault
 
 COUNT = 400
@@ -67,7 +69,7 @@ def test_a_number_makes_the_same_damage_again(seeds: list[Seed]) -> None:
 
 
 def test_a_reader_that_fails_is_found_out_and_the_next_case_is_read(reader: Reader, tmp_path: Path) -> None:
-    case = Seed("sections", {"a": b""}, "a", "bytes", "sections", "a")
+    case = Seed("sections", {"a.json": b""}, "a.json", "bytes", "sections", "a.json")
     case.write(tmp_path)
     assert reader.read(case, tmp_path).result == "refused"
     unknown = reader.read(replace(case, reader="none"), tmp_path)
@@ -79,7 +81,7 @@ def test_a_reader_that_fails_is_found_out_and_the_next_case_is_read(reader: Read
     assert reader.read(case, tmp_path).result == "crash"
     assert reader.read(case, tmp_path).result == "refused"
     assert message_fault("can't be read", case, tmp_path) == "names no file"
-    assert message_fault(f"{tmp_path}/a: can't be read", case, tmp_path) == ""
+    assert message_fault(f"{tmp_path}/a.json: can't be read", case, tmp_path) == ""
 
 
 def nifti(folder: Path, shape: tuple[int, ...], name: str = "a.nii") -> Path:
@@ -271,6 +273,13 @@ def test_json_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
     ):
         with pytest.raises(ValueError, match=name):
             read()
+
+
+def test_a_result_replaces_one_whose_metrics_are_damaged(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("[" * 100_000)
+    with result_folder(tmp_path, []) as folder:
+        (folder / "metrics.json").write_text("{}")
+    assert (tmp_path / "metrics.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("change", [{"title": 3}, {"methods": "elastix"}, {"cases": []}, {"prepare": 5}, {"tuned": []}])

@@ -23,7 +23,7 @@ import torch
 from fmirnet_monai.messages import one_line
 
 from .mutation import mutate
-from .seeds import READERS, Seed, unpacked
+from .readers import READERS, Seed, unpacked
 
 LIMIT = 10.0  # seconds
 SPARE = 64 << 20  # bytes beyond four times the content
@@ -141,7 +141,7 @@ def _serve(pipe: Connection, warm_up: Sequence[Seed]) -> None:
         pipe.send(copy)
         code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
         if code == 0:
-            return
+            os._exit(0)  # at once: what is loaded takes seconds to be taken down
         pipe.send(f"the process ended with {code}")
 
 
