@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fmirnet_monai.utils import read_json, reason, save_checkpoint
+from fmirnet_monai.utils import read_object, reason, save_checkpoint
 
 if TYPE_CHECKING:
     from fmirnet_monai.bundle_config import BundleConfig
@@ -104,9 +104,9 @@ def read_config(
 
     from fmirnet_monai.bundle_config import BundleConfig
 
-    parser = ConfigParser(read_json(file))
+    parser = ConfigParser(read_object(file))
     known = set(parser.get())
-    for changes in (read_json(variant_file(bundle_dir, variant)) if variant else {}, overrides or {}):
+    for changes in (read_object(variant_file(bundle_dir, variant)) if variant else {}, overrides or {}):
         for key, value in changes.items():
             if key.split("#")[0] in known:
                 try:
@@ -135,7 +135,7 @@ def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Pat
     own = Path(bundle_dir) / "models" / f"{variant}.pt"
     if own.is_file():
         return own
-    weights = str(read_json(Path(bundle_dir) / "configs" / "inference.json").get("weights", WEIGHTS))
+    weights = str(read_object(Path(bundle_dir) / "configs" / "inference.json").get("weights", WEIGHTS))
     return Path(bundle_dir) / (WEIGHTS if weights.startswith("$") else weights)  # not run, it is where they usually are
 
 
@@ -190,7 +190,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
         ) from error
     try:
         network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # of what is no state dict, whatever torch stumbles over
         raise ValueError(f"weights: {path} does not fit the network: {reason(error)}.") from error
     return network
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
+from fmirnet_monai.messages import one_line
 
 PROGRAM = "fmirnet_monai"
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
         fire.Fire(tree, command=[*name, *options], name=PROGRAM)
     except (ValueError, OSError) as error:
-        message = " ".join(str(error).split())
+        message = one_line(error)
     finally:
         warnings.showwarning = shown
     if message:  # printed only here, where the traceback is gone and with it any progress bar
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
-    tqdm.write(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    tqdm.write(f"{PROGRAM}: warning: {one_line(message)}", file=sys.stderr)
 
 
 def _fail(message: str) -> int:

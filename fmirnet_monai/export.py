@@ -24,7 +24,7 @@ from monai.utils import optional_import
 from torch import Tensor, nn
 
 from fmirnet_monai.bundle import find_bundle, load_network
-from fmirnet_monai.utils import package_version, read_json, replacing
+from fmirnet_monai.utils import package_version, read_object, replacing
 
 PACKAGE = "fmirnet_monai"
 SCRIPTS = "scripts"  # MONAI's name of the folder for a bundle's own code
@@ -56,7 +56,7 @@ def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = Fa
     """
     source = find_bundle(bundle).resolve()
     network = load_network(source, trusted=trusted)
-    metadata = read_json(source / "configs" / "metadata.json")
+    metadata = read_object(source / "configs" / "metadata.json")
     image = metadata["network_data_format"]["inputs"]["image"]
     shape = [image["num_channels"], *image["spatial_shape"]]
     with tempfile.TemporaryDirectory() as temporary:

@@ -103,7 +103,7 @@ def _files(metrics: Path) -> set[str]:
     try:
         content = json.loads(metrics.read_text())
         return {*RESULT} & {*content.get("files", RESULT)}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return set()
 
 

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from fmirnet_monai.messages import one_line
 from fmirnet_monai.version import __version__
 
 Item = TypeVar("Item")
@@ -64,26 +66,6 @@ def save_checkpoint(path: str | Path, state: object) -> None:
         torch.save(state, file)
 
 
-def read_json(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Args:
-        path: of the file.
-        expected: what it is to hold, for errors.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it holds no JSON object.
-    """
-    try:
-        content = json.loads(Path(path).read_text())
-    except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ValueError(f"{path}: not valid JSON: {reason(error)}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected {expected}, got {type(content).__name__}.")
-    return content
-
-
 def package_version(package: str) -> str:
     """Version of an installed package, ``not installed`` otherwise."""
     try:
@@ -112,7 +94,62 @@ def reason(error: Exception) -> str:
     """One line of an exception's text: of ITK's many the one that says what happened, else the last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
-    return re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200]
+    return one_line(re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200])
+
+
+@contextmanager
+def reading(path: str | Path, text: str) -> Iterator[None]:
+    """Turn whatever libraries raise about a damaged file into one line that names it, their warnings of numbers into
+    nothing; what says so already stays.
+
+    Args:
+        path: that is read.
+        text: of the line, with ``{}`` for what the library said.
+
+    Raises:
+        ValueError: in place of any other exception.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except Exception as error:
+        told = isinstance(error, ValueError | OSError) and str(error).startswith(
+            (f"{path}:", f"{path}, ", f"{path}{os.sep}")
+        )
+        if told or (isinstance(error, FileNotFoundError) and str(path) in str(error)):
+            raise
+        raise ValueError(f"{path}: {text.format(reason(error))}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: naming the file, when it is none.
+        OSError: when it can't be read.
+    """
+    text = Path(path).read_bytes()
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {reason(error)}.") from error
+
+
+def read_object(path: str | Path, expected: str = "a JSON object") -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        expected: what it is to hold, for errors.
+
+    Raises:
+        ValueError: naming the file, when it holds none.
+        OSError: when it can't be read.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected {expected}, got {type(content).__name__}.")
+    return content
 
 
 def warn(text: str) -> None:

@@ -35,7 +35,7 @@ from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import at_a_time, digest, process_rank, versions, write_text
+from fmirnet_monai.utils import at_a_time, digest, process_rank, read_json, versions, write_text
 
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
 
@@ -414,5 +414,5 @@ def _or_none(value: float) -> float | None:
 def _summary_row(folder: Path, error: str) -> dict[str, Any]:
     if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
-    content = json.loads((folder / METRICS).read_text())
+    content = read_json(folder / METRICS)
     return {**content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}

@@ -11,8 +11,11 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.errors import InvalidDicomError
 
+from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
+from fmirnet_monai.utils import reading
+
+from .dicom_elements import check_elements, is_dicom
 from .volume import Volume, check_finite, keep_label, natural_order, require_folder
 
 # modality as the user names it: (folder above the case or of the sequence, sub-folder of DICOM_anon)
@@ -24,6 +27,7 @@ SEQUENCES = {
 }
 # upper grey levels of the organs in an MR mask: background, liver, right kidney, left kidney, spleen
 MR_MASK_EDGES = (35, 95, 158, 220)
+DAMAGED = "download the set again"
 
 
 def find_chaos_cases(source_dir: str | Path, modality: str = "CT") -> list[Path]:
@@ -73,8 +77,12 @@ def read_chaos_case(case_dir: str | Path, modality: str = "CT", label_id: int | 
         ValueError: when slices differ in size, leave a gap or are not finite, when masks don't match them in number or
             size, or hold no ``label_id``.
     """
-    case = Path(case_dir)
     sequence, sub_folder = _sequence(modality)
+    with reading(case_dir, f"can't be read ({{}}); {DAMAGED}."):
+        return _read_case(Path(case_dir), modality, sequence, sub_folder, label_id)
+
+
+def _read_case(case: Path, modality: str, sequence: str, sub_folder: str, label_id: int | None) -> Volume:
     dicom_dir = case / "DICOM_anon" / sub_folder
     files, slices = _read_slices(dicom_dir)
     masks = _read_masks(case / "Ground", files, sequence) if (case / "Ground").is_dir() else None
@@ -140,10 +148,12 @@ def _read_slices(folder: Path) -> tuple[list[Path], list[pydicom.Dataset]]:
         raise FileNotFoundError(f"{folder}: no DICOM slice (*.dcm) in this folder.")
     slices: list[pydicom.Dataset] = []
     for file in files:
-        try:
+        if not is_dicom(file):
+            raise ValueError(f"{file}: not a DICOM file; remove it or download the set again.")
+        with reading(file, f"can't be read as DICOM ({{}}); {DAMAGED}."):
+            if not check_elements(file):
+                raise ValueError("it holds no pixels")
             slices.append(pydicom.dcmread(file))
-        except InvalidDicomError as error:
-            raise ValueError(f"{file}: not a DICOM file; remove it or download the set again.") from error
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
             if slices[-1].get(tag) in (None, ""):
                 raise ValueError(f"{file}: has no {tag}, so the slice's place in space is unknown.")
@@ -166,7 +176,9 @@ def _read_masks(folder: Path, files: list[Path], sequence: str) -> NDArray[np.ui
     masks = []
     rows, columns = (pydicom.dcmread(files[0], stop_before_pixels=True)[tag].value for tag in ("Rows", "Columns"))
     for path in paths:
-        mask = np.asarray(Image.open(path))
+        with reading(path, f"can't be read as a mask ({{}}); {DAMAGED}."), Image.open(path) as picture:
+            check_room(picture.size, 1, path, SMALL, DEFLATED)
+            mask = np.asarray(picture)
         if mask.shape != (rows, columns):
             raise ValueError(f"{path}: mask of {mask.shape} pixels for slices of ({rows}, {columns}).")
         masks.append(mask.T)

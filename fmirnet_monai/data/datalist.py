@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fmirnet_monai.utils import read_json, write_text
+from fmirnet_monai.utils import read_object, write_text
 
 from .images import read_label
 from .pairing import SECTIONS, Pair
@@ -155,8 +155,8 @@ def load_volumes(datalist: str | Path, section: str, labelled: bool = True) -> l
         raise ValueError(f"{path}: has no volumes in the section {section!r}; prepare the data with --volumes.")
     located = []
     for volume in volumes:
-        if labelled and "label" not in volume:
-            raise ValueError(f"{path}: the volume of {volume['subject']} has no label.")
+        if lacking := [key for key in ("image", "label")[: 2 if labelled else 1] if key not in volume]:
+            raise ValueError(f"{path}: the volume of {volume.get('subject', 'no subject')} has no {lacking[0]}.")
         located.append(_located(volume, VOLUME_KEYS, path))
     return located
 
@@ -184,7 +184,26 @@ def read_datalist(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"no such datalist: {path}; make one with 'python -m fmirnet_monai prepare', see its --help."
         )
-    return read_json(path, f"an object with the sections {SECTIONS}")
+    content = read_object(path, f"an object with the sections {SECTIONS}")
+    _check_items(content, PATH_KEYS, path)
+    if VOLUMES in content:
+        if not isinstance(content[VOLUMES], dict):
+            raise ValueError(f"{path}: {VOLUMES!r} must be an object of sections, got {content[VOLUMES]!r}.")
+        _check_items(content[VOLUMES], (*VOLUME_KEYS, "subject"), path)
+    return content
+
+
+def _check_items(sections: Mapping[str, Any], keys: Sequence[str], path: Path) -> None:
+    """Raise ValueError naming the datalist when a section is no list of objects, or a file of one no text or list."""
+    for section in SECTIONS:
+        items = sections.get(section, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError(f"{path}: the section {section!r} must be a list of objects, got {items!r}.")
+        for item in items:
+            for key in keys:
+                value = item.get(key, "")
+                if not all(isinstance(text, str) for text in (value if isinstance(value, list) else [value])):
+                    raise ValueError(f"{path}: {key!r} in {section!r} must be a path in quotes, got {value!r}.")
 
 
 def check_sections(datalist: str | Path, sections: Mapping[str, str]) -> None:
@@ -261,7 +280,7 @@ def merge_datalists(
                         )
                 sections[section].append(_moved(pair, PATH_KEYS, path.parent, target.parent))
             for volume in content.get(VOLUMES, {}).get(section, []):
-                if names is not None:
+                if names is not None and "subject" in volume:
                     volume["subject"] = f"{names[number]}_{volume['subject']}"
                 volumes[section].append(_moved(volume, VOLUME_KEYS, path.parent, target.parent))
     pairs = [pair for section in sections.values() for pair in section]

@@ -14,6 +14,8 @@ from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.geometry import flip
 from fmirnet_monai.utils import reason, warn
 
+from .dicom_elements import check_elements, is_dicom
+
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66"
 EVEN = 0.1  # of the distance of slices, by which one may lie off
 RIGHT = np.cos(np.deg2rad(0.1))  # angle of the stack to its slices
@@ -44,10 +46,10 @@ def series_files(folder: Path) -> list[str]:
     Raises:
         ValueError: when there is none or more than one, or a file that should be part of it can't be read.
     """
-    import itk
-
-    names = itk.GDCMSeriesFileNames.New(UseSeriesDetails=False, Directory=str(folder))
-    series = {uid: list(names.GetFileNames(uid)) for uid in names.GetSeriesUIDs()}
+    series: dict[str, list[str]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and (uid := _series_of(file)) is not None:
+            series.setdefault(uid, []).append(str(file))
     if not series:
         raise ValueError(f"{folder}: no DICOM series in this folder; give an image file, or the folder of the slices.")
     if len(series) > 1:
@@ -64,6 +66,19 @@ def series_files(folder: Path) -> list[str]:
             f"{lost[0]}: empty, cut off or no DICOM image; get them again, or move away what is none of it."
         )
     return files
+
+
+def _series_of(file: Path) -> str | None:
+    """Name of the series of a file of pixels; None of one that is no DICOM, holds none, or is damaged."""
+    import pydicom
+
+    try:
+        if not is_dicom(file) or not check_elements(file):
+            return None
+        found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        return str(found.get("SeriesInstanceUID", ""))
+    except Exception:  # of pydicom; what looks like a slice then is one that is lost
+        return None
 
 
 def _looks_like_a_slice(file: Path) -> bool:
@@ -93,6 +108,8 @@ def _frames(file: str, alone: bool) -> list[Slice]:
     """The slices of one file; of a picture without a place, none."""
     dataset = _read_tags(file)
     count = int(dataset.get("NumberOfFrames") or 1)
+    if count > Path(file).stat().st_size:
+        raise ValueError(f"{file}: states {count} frames, more than it has bytes; get it again.")
     if not alone and count > 1:
         raise ValueError(f"{file}: is one of several files of {count} frames; give one of them by its own name.")
     if alone and count == 1 and not dataset.get("PixelSpacing"):

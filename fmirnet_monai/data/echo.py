@@ -18,6 +18,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
+from fmirnet_monai.utils import reading
+
 from .datalist import write_datalist
 from .folder import read_table
 from .images import read_image, read_label
@@ -29,6 +32,7 @@ TRACINGS = "VolumeTracings.csv"  # EchoNet-Dynamic: outlines of the left ventric
 MEASUREMENTS = "MeasurementsList.csv"  # EchoNet-LVH: calipers, a row each
 DIASTOLE, SYSTOLE = "LVIDd", "LVIDs"  # inner diameter of the left ventricle, in cm
 PHASES = ("ED", "ES")
+EDGE = 64  # pixels that FFmpeg may add to an axis
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,11 @@ def find_echonet_cases(source_dir: str | Path) -> tuple[list[EchoCase], list[str
     if not clips:
         raise FileNotFoundError(f"source_dir: no clip (*.avi) below {folder}; give the unpacked EchoNet folder.")
     known: dict[str, EchoCase] = {}
-    if (folder / MEASUREMENTS).is_file():
-        known = _measured(folder / MEASUREMENTS, clips, remarks)
-    elif (folder / TRACINGS).is_file():
-        known = _traced(folder / TRACINGS, clips, remarks)
+    for name, read in ((MEASUREMENTS, _measured), (TRACINGS, _traced)):
+        if (folder / name).is_file():
+            with reading(folder / name, "can't be read ({}); download it again."):
+                known = read(folder / name, clips, remarks)
+            break
     if not known:
         remarks.append(
             f"{folder}: neither {TRACINGS} nor {MEASUREMENTS} is there, so of each clip the two frames that differ "
@@ -148,7 +153,8 @@ def read_echo_case(case: EchoCase) -> Volume:
             images differ in size or are of several slices.
     """
     if len(case.files) == 1:
-        return _read_clip_case(case)
+        with reading(case.files[0], "can't be read as its table has it ({}); download both again."):
+            return _read_clip_case(case)
     images = [read_image(path, track_meta=False) for path in case.files]
     for path, frames in zip(case.files, images, strict=True):
         if frames.shape[3:].numel() > 1:
@@ -177,12 +183,13 @@ def read_clip(path: str | Path) -> NDArray[np.uint8]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no such clip: {path}.")
-    try:
-        with av.open(str(file)) as container:
-            frames = [frame.to_ndarray(format="gray").T for frame in container.decode(video=0)]
-            expected = container.streams.video[0].frames
-    except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path}: can't be decoded as video ({error}); copy or download it again.") from error
+    with reading(path, "can't be decoded as video ({}); copy or download it again."), av.open(str(file)) as container:
+        stream = container.streams.video[0]
+        check_room((stream.width, stream.height), 1, file, SMALL, DEFLATED)
+        largest = (stream.width + EDGE) * (stream.height + EDGE)
+        stream.codec_context.options = {"max_pixels": str(largest)}  # the frames state a size too
+        frames = [frame.to_ndarray(format="gray").T for frame in container.decode(stream)]
+        expected = stream.frames
     if len(frames) < max(expected, 1):
         raise ValueError(f"{path}: only {len(frames)} of its {expected} frames can be decoded; download it again.")
     return np.stack(frames)
@@ -263,7 +270,7 @@ def _rows(table: Path, words: Sequence[str], numbers: Sequence[str], remarks: li
     except (TypeError, ValueError) as error:
         raise ValueError(f"{table}: {', '.join(numbers)} must be numbers: {error}; download it again.") from error
     needed = [*words, *numbers]
-    whole = rows.dropna(subset=needed)
+    whole = rows.replace([np.inf, -np.inf], np.nan).dropna(subset=needed)
     if lacking := len(rows) - len(whole):
         first = rows.index.difference(whole.index)[0]
         remarks.append(

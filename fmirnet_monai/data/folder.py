@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from fmirnet_monai.formats import image_files, stem
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.utils import read_json, reading
 
 from .images import read_image, read_label
 from .volume import Volume, keep_label, natural_order, require_folder
@@ -70,8 +70,8 @@ def read_case_table(table: str | Path) -> list[Case]:
     path = Path(table)
     cases = []
     for row in read_table(path, ("image",)):
-        image = path.parent / row["image"]
-        label = path.parent / row["label"] if row.get("label") else None
+        image = path.parent / str(row["image"])
+        label = path.parent / str(row["label"]) if row.get("label") else None
         for file in (image, label):
             if file is not None and not file.exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")
@@ -92,14 +92,12 @@ def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"table: no such file: {path}")
-    try:
+    with reading(path, "can't be read as a table: {}; write it again, as CSV in UTF-8 or as JSON."):
         rows: Any = (
-            json.loads(path.read_text())
+            read_json(path)
             if path.suffix.lower() == ".json"
-            else pd.read_csv(path, dtype=str).replace({np.nan: None}).to_dict("records")
+            else pd.read_csv(path, dtype=str, encoding="utf-8-sig").replace({np.nan: None}).to_dict("records")
         )
-    except ValueError as error:  # of JSON, of pandas, or of the encoding
-        raise ValueError(f"{path}: can't be read as a table: {error}.") from error
     filled = isinstance(rows, list) and all(isinstance(row, dict) and all(map(row.get, columns)) for row in rows)
     if not rows or not filled:
         needed = " and ".join(map(repr, columns))

@@ -19,12 +19,18 @@ from torch import Tensor
 from fmirnet_monai.formats import FREESURFER, NIFTI, WRITTEN_IMAGES, known_suffix, suffix_of
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.geometry import geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
+from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_nibabel, check_room, itk_header
 from fmirnet_monai.spatial.image import Image
-from fmirnet_monai.utils import reason, replacing
+from fmirnet_monai.utils import reading, reason, replacing
 
 from .dicom import series_files, slices_of, stacked
+from .dicom_elements import check_elements, is_dicom
 from .volume import NoStructure, check_finite
 
+DAMAGED = (
+    "it is damaged, incomplete (an .mhd needs its data file beside it) or of another format: get it again, or convert "
+    "it to .nii.gz"
+)
 LOCK = threading.RLock()  # of the process's stderr
 
 
@@ -166,9 +172,13 @@ def _read(path: Path, precision: type[np.floating], indices: bool = False) -> tu
     """
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}; check the path.")
+    with reading(path, f"can't be read as an image ({{}}); {DAMAGED}."):
+        return _values(path, precision, indices)
+
+
+def _values(path: Path, precision: type[np.floating], indices: bool) -> tuple[NDArray, Grid]:
     if indices and path.is_file() and suffix_of(path, (".png",)):
-        with _reading(path):
-            picture = _picture(path)
+        picture = _picture(path)
         if picture.mode == "P":
             found = np.asarray(picture, dtype=precision).T
             return found, Grid(found.shape, np.diag([-1.0, -1, 1]))  # where ITK places pictures
@@ -181,33 +191,35 @@ def _picture(file: str | Path) -> Any:
     from PIL import Image as Picture
 
     with Picture.open(file) as picture:
+        check_room(picture.size, 1, Path(file), SMALL, DEFLATED)
         picture.load()
     return picture
 
 
 def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
     """Without ITK, whose loading takes longer than all of this; a NIfTI is placed where ITK places it."""
-    with _reading(path):
-        image, place = read_nifti(path)
-        size, components = list(image.shape), 1
-        if len(size) > 4 and size[3] == 1:  # a vector for each voxel
-            components, size = size[4], size[:3]
-        while len(size) > 3 and size[-1] == 1:
-            size.pop()
-        kind = image.get_data_dtype()
-        components *= len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
+    image, place = read_nifti(path)
+    size, components = list(image.shape), 1
+    if len(size) > 4 and size[3] == 1:  # a vector for each voxel
+        components, size = size[4], size[:3]
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    kind = image.get_data_dtype()
+    components *= len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
     _check_size(size, components, path)
-    with _reading(path):
-        kept = [*range(len(size)), 3]
-        grid = Grid(tuple(size), place[np.ix_(kept, kept)])
-        try:
-            geometry(grid)
-        except ValueError as error:
-            raise ValueError(
-                f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
-                "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
-            ) from error
-        return np.asanyarray(image.dataobj, dtype=precision).reshape(size), grid
+    kept = [*range(len(size)), 3]
+    grid = Grid(tuple(size), place[np.ix_(kept, kept)])
+    try:
+        geometry(grid)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
+            "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
+        ) from error
+    stored = image.dataobj
+    whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4 and (stored.slope, stored.inter) == (1, 0)
+    labels = whole and precision is np.float64  # which take an eighth as they are
+    return np.asanyarray(stored, dtype=None if labels else precision).reshape(size), grid
 
 
 def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
@@ -215,19 +227,17 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
 
     with _quiet():
         files = series_files(path) if path.is_dir() else [str(path)]
-    with _reading(path), _quiet():
-        header = itk.ImageIOFactory.CreateImageIO(files[0], itk.CommonEnums.IOFileMode_ReadMode)
-        if header is None:
-            raise ValueError("ITK knows no such format")
-        header.SetFileName(files[0])
-        header.ReadImageInformation()
+    if len(files) == 1 and is_dicom(Path(files[0])):
+        check_elements(Path(files[0]))
+    with _quiet():
+        header = itk_header(files[0])
     size = [header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions())]
     _check_size(size, header.GetNumberOfComponents(), path)
     slices = slices_of(files) if header.GetNameOfClass() == "GDCMImageIO" else []
     order, placed = stacked(slices, path) if len(slices) > 1 else (None, None)
     if len(files) > 1 and order is not None:
         files, order = [files[i] for i in order], None
-    with _reading(path), _quiet():
+    with _quiet():
         image_type = itk.Image[itk.F if precision is np.float32 else itk.D, len(size)]
         if len(files) > 1:
             reader = itk.ImageSeriesReader[image_type].New(
@@ -240,22 +250,8 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
     image = reader.GetOutput()
     if suffix_of(path, (".hdr", ".img")):
         nifti_place(path)  # which says so where other tools place it elsewhere
-    values = itk.array_from_image(image).T
+    values = itk.array_view_from_image(image).T
     return values if order is None else values[..., order], placed or grid_of_itk(image)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever ITK, nibabel and Pillow raise into one line about ``path``."""
-    try:
-        yield
-    except Exception as error:
-        if str(error).startswith(f"{path}: "):  # says already what is wrong
-            raise
-        raise ValueError(
-            f"{path}: can't be read as an image ({reason(error)}); it is damaged, incomplete (an .mhd needs its data "
-            "file beside it) or of another format: get it again, or convert it to .nii.gz."
-        ) from error
 
 
 def _check_size(size: Sequence[int], components: int, path: Path) -> None:
@@ -279,6 +275,7 @@ def _load_whole(file: str) -> None:
     name = file.lower()
     if name.endswith((".hdr", ".img")):
         volume: Any = nib.load(file)
+        check_nibabel(volume)
         check_finite(np.asanyarray(volume.dataobj), file)  # ITK reads NaN and infinity as 0
     if name.endswith((".png", ".jpg", ".jpeg")):
         _picture(file)

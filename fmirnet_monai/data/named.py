@@ -69,7 +69,9 @@ def read_pair_table(table: str | Path) -> list[Pair]:
     path = Path(table).absolute()
     pairs = []
     for number, row in enumerate(read_table(path, ("moving", "fixed")), 1):
-        files = {key: path.parent / row[key] for key in PATH_KEYS if row.get(key) and not key.endswith("_channels")}
+        files = {
+            key: path.parent / str(row[key]) for key in PATH_KEYS if row.get(key) and not key.endswith("_channels")
+        }
         for file in files.values():
             if not file.exists():
                 raise FileNotFoundError(f"{path}: names a file that does not exist: {file}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fmirnet_monai.formats import READ_POINTS, WRITTEN_POINTS, known_suffix
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import flip_lps
-from fmirnet_monai.utils import reason, write_text
+from fmirnet_monai.utils import reading, write_text
 
 # an fcsv file's number of its coordinate system, as 3D Slicer 4 wrote it
 FCSV_SYSTEMS = {"0": "RAS", "1": "LPS"}
@@ -71,10 +71,9 @@ def read_points(path: str | Path, dims: int) -> Points:
         raise FileNotFoundError(f"no such file of points: {path}; check the path.")
     readers = dict(zip(READ_POINTS, (_read_csv, _read_markups, _read_fcsv, _read_vtk), strict=True))
     reader = readers[known_suffix(file, READ_POINTS)]
-    try:
+    with reading(path, "can't be read as points: {}; save it again."):
         lps, given = reader(file.read_text(encoding="utf-8-sig"), dims)
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{path}: can't be read as points: {reason(error)}.") from error
+        given = [None if name is None else str(name) for name in given]
     if not len(lps):
         raise ValueError(f"{path}: holds no point; place at least one landmark.")
     numbered = not any(name and name.strip() for name in given)

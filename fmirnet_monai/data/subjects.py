@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fmirnet_monai.utils import read_json
+
 from .pairing import SECTIONS
 
 KNOWN = Path(__file__).with_name("subjects.json")
@@ -37,11 +39,7 @@ def read_sections(source: str | Path) -> dict[str, str]:
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"sections: {source} is no file, and none of the known sets {', '.join(known)}.")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ValueError(f"{path}: not valid JSON: {error}.") from error
-    return _section_of(content, path)
+    return _section_of(read_json(path), path)
 
 
 def _section_of(content: Any, path: Path) -> dict[str, str]:

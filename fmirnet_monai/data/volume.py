@@ -26,6 +26,10 @@ class Volume:
     affine: NDArray[np.floating]
     label: NDArray[np.integer] | None = None
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.affine).all():
+            raise ValueError(f"its place is no finite one: {np.asarray(self.affine).tolist()}")
+
 
 class NoStructure(ValueError):  # noqa: N818 - what it says of a label, which some commands leave out
     """A label without the structure that it is to show."""
@@ -33,7 +37,9 @@ class NoStructure(ValueError):  # noqa: N818 - what it says of a label, which so
 
 def check_finite(image: NDArray, source: str | Path, label: bool = False) -> None:
     """Raise ValueError naming ``source`` when an image, or a label, holds NaN or infinity."""
-    bad = image.size - int(np.isfinite(image).sum())
+    if image.dtype.kind in "iu":
+        return
+    bad = image.size - sum(int(np.isfinite(part).sum()) for part in image)  # which need no second image
     if bad:
         remedy = "0 where nothing is labelled" if label else "-1000 HU, for CT, outside the field of view"
         raise ValueError(

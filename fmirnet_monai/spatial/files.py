@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmirnet_monai.formats import NIFTI, WRITTEN_VOLUMES, known_suffix, suffix_of
-from fmirnet_monai.utils import reason, replacing
+from fmirnet_monai.utils import reading, replacing
 
 from .displacement import DisplacementField
 from .geometry import flip, geometry, grid_of_itk, nifti, read_nifti, set_geometry
 from .grid import Grid
+from .headers import itk_header
 
 RAS_VECTORS = 1006  # NIfTI's code of displacement vectors, which are RAS; those of others are LPS, as in ITK
 VECTORS = (0, RAS_VECTORS, 1007)
@@ -129,12 +130,8 @@ def read_displacement(path: str | Path) -> DisplacementField:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such displacement field: {path}")
-    try:
+    with reading(path, "not a displacement field, or damaged: {}; get it again, or write it by ITK or ANTs."):
         field = _read(Path(path))
-    except Exception as error:  # what nibabel and ITK raise for damaged files has no common ancestor
-        raise ValueError(
-            f"{path}: not a displacement field, or damaged: {reason(error)}; get it again, or write it by ITK or ANTs."
-        ) from error
     if bad := int((~field.ddf.isfinite()).any(0).sum()):
         raise ValueError(
             f"{path}: {bad} of {field.ddf[0].numel()} vectors are NaN or infinite; replace them (by 0 where nothing is "
@@ -148,11 +145,7 @@ def _read(path: Path) -> DisplacementField:
         return _read_nifti(path)
     import itk
 
-    header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
-    if header is None:
-        raise ValueError("ITK knows no such format")
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
+    header = itk_header(path)
     dims, components = header.GetNumberOfDimensions(), header.GetNumberOfComponents()
     if dims != components or dims not in (2, 3):
         raise ValueError(f"it has {dims} axes and {components} values per voxel, a field as many values as axes")

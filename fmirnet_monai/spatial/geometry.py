@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmirnet_monai.utils import warn
 
 from .grid import Grid, transform
+from .headers import FARTHEST, check_nibabel
 
 APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
 ROUNDING = 1e-3  # voxels that single precision may set them apart
@@ -41,7 +42,9 @@ def geometry(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64], NDAr
     lps = flip(grid.dims) @ grid.affine[:-1]
     direction = lps[:, :-1] / grid.spacing
     if not np.allclose(direction.T @ direction, np.eye(grid.dims), atol=RIGHT):
-        raise ValueError(f"the grid's axes are not at right angles, ITK can't express its affine:\n{grid.affine}")
+        raise ValueError(
+            f"the grid's axes are not at right angles, ITK can't express its affine {grid.affine.tolist()}"
+        )
     return lps[:, -1], grid.spacing, direction
 
 
@@ -87,6 +90,7 @@ def nifti(values: NDArray, grid: Grid) -> nib.Nifti1Image:
 def read_nifti(path: str | Path) -> tuple[nib.Nifti1Image, NDArray[np.float64]]:
     """A NIfTI file and where ITK places it, ``(4, 4)`` from voxel to RAS+ mm, see :py:func:`nifti_place`."""
     image: Any = nib.load(path)
+    check_nibabel(image)
     place = nifti_place(path)
     return image, image.affine if place is None else place
 
@@ -100,6 +104,9 @@ def nifti_affine(header: Any) -> NDArray[np.float64]:
     """
     import itk
 
+    stated = [header["pixdim"][:4], *(header[name] for name in PLACE[4:])]
+    if not all((np.abs(numbers) < FARTHEST).all() for numbers in stated):  # NaN neither; ITK would never end
+        raise ValueError("its place is not finite")
     alike = nib.Nifti1Header()
     alike.set_data_shape((1, 1, 1))
     alike.set_data_dtype(np.uint8)

@@ -39,11 +39,16 @@ class Grid:
             raise ValueError(
                 f"affine must be a {size} x {size} matrix for shape {self.shape}, got {self.affine.shape}."
             )
+        with np.errstate(all="ignore"):  # of what is refused then
+            sound = self._is_sound()
+        if not sound:
+            raise ValueError(f"affine must be finite and invertible, got {self.affine.tolist()}")
+
+    def _is_sound(self) -> bool:
         spacing = self.spacing  # of directions, not of mm: a microscope's voxels are small but sound
-        if not (np.isfinite(self.affine).all() and (spacing > 0).all()) or (
-            abs(np.linalg.det(self.affine[:-1, :-1] / spacing)) < 1e-6
-        ):
-            raise ValueError(f"affine must be finite and invertible, got\n{self.affine}")
+        if not (np.isfinite(self.affine).all() and np.isfinite(spacing).all() and (spacing > 0).all()):
+            return False
+        return bool(abs(np.linalg.det(self.affine[:-1, :-1] / spacing)) >= 1e-6)
 
     @classmethod
     def of(cls, image: Tensor) -> Grid:

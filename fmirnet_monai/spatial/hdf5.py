@@ -6,6 +6,8 @@ Without ITK, for what it loads for a displacement field takes seconds and hundre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from numpy.typing import NDArray
 from .displacement import DisplacementField
 from .files import from_lps, to_lps
 from .geometry import flip, from_geometry, geometry
+from .headers import DEFLATED, SMALL, check_room
 from .maps import Affine, Map, chain
+from .parameters import check_parameters
 
 GROUP, KIND, PARAMETERS, FIXED = "TransformGroup", "TransformType", "TransformParameters", "TransformFixedParameters"
 COMPOSITE, FIELD, MATRICES = "CompositeTransform", "DisplacementFieldTransform", ("AffineTransform", "MatrixOffset")
+HEAP = b"GCOL\1\0\0\0"
 TEXT = h5py.string_dtype("ascii")
 
 
@@ -62,16 +67,43 @@ def read_hdf5(path: str | Path) -> Map | None:
         KeyError: when it is no transform.
         ValueError: when its numbers don't fit together.
     """
+    _check_heaps(Path(path))
     with h5py.File(path) as file:
+        file.visititems(partial(_check_size, file=Path(path)))
         group = file[GROUP]
         entries = [group[str(i)] for i in range(len(group))]
         kinds = [entry[KIND][0].decode() for entry in entries]
         if len(kinds) > 1 and kinds[0].startswith(COMPOSITE):
             entries, kinds = entries[1:], kinds[1:]
         known = all(kind.startswith((FIELD, *MATRICES)) for kind in kinds)
+        for entry, kind in zip(entries, kinds, strict=True):
+            if not kind.startswith(FIELD) and PARAMETERS in entry:
+                check_parameters(kind, entry[PARAMETERS], entry[FIXED])
         if not kinds or not known or any(PARAMETERS not in entry for entry in entries):  # ITK 4 spelt it otherwise
             return None
         return chain(_part(entry, kind) for entry, kind in zip(entries[::-1], kinds[::-1], strict=True))
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise ValueError where texts lie in a heap whose parts don't lead to its end: HDF5 would look for it for ever."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        begin = content.find(HEAP)
+        while begin >= 0:
+            end, place = begin + int.from_bytes(content[begin + 8 : begin + 16], "little"), begin + 16
+            while place + 16 <= min(end, len(content)):
+                length = int.from_bytes(content[place + 8 : place + 16], "little")
+                is_free = content[place : place + 2] == bytes(2)
+                step = length if is_free else 16 + -(-length // 8) * 8
+                if step < 16 or place + step > end:
+                    raise ValueError("its heap of texts is damaged")
+                place += step
+            begin = content.find(HEAP, begin + len(HEAP))
+
+
+def _check_size(name: str, item: Any, file: Path) -> None:
+    """Raise ValueError where an array is larger than its file can hold, as one that was announced and never written."""
+    if isinstance(item, h5py.Dataset) and item.size:
+        check_room(item.shape or (1,), item.dtype.itemsize, file, SMALL, DEFLATED)
 
 
 def _part(entry: h5py.Group, kind: str) -> Affine | DisplacementField:

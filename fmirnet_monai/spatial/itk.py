@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fmirnet_monai.formats import HDF5, TRANSFORMS, WRITTEN_TRANSFORMS, WRITTEN_VOLUMES, known_suffix, suffix_of
-from fmirnet_monai.utils import reason, replacing
+from fmirnet_monai.utils import reading, reason, replacing
 
 from .displacement import DisplacementField, Inverse
 from .files import from_itk, read_displacement, to_lps, write_displacement
@@ -25,6 +25,7 @@ from .geometry import flip, set_geometry
 from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
 from .maps import Affine, Map, Mapped, chain
+from .parameters import check_transform
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -125,14 +126,14 @@ def read_transform(path: str | Path) -> Map:
         return read_displacement(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
-    try:
+    with reading(path, "not a transform, or damaged: {}; get it again, or write it by ITK or ANTs."):
         found = read_hdf5(path) if suffix_of(path, HDF5) else None
         if found is None:
             import itk
 
+            if not suffix_of(path, HDF5):
+                check_transform(Path(path))
             found = chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
-    except (RuntimeError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a transform, or damaged: {reason(error)}") from error
     for part in found.parts():
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
             raise ValueError(f"{path}: {int((~part.ddf.isfinite()).any(0).sum())} of its vectors are NaN or infinite.")

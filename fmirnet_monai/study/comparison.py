@@ -29,7 +29,7 @@ from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
 from fmirnet_monai.spatial.image import Image, on_grid, plain
-from fmirnet_monai.utils import package_version, replacing, write_text
+from fmirnet_monai.utils import package_version, read_json, replacing, write_text
 
 from .methods import Context, MethodSpec
 from .statistics import interval, p_values
@@ -165,7 +165,7 @@ def kept_rows(
         raise ValueError(f"keep: {unknown[0]} is none of the methods {', '.join(sorted({s.name for s in methods}))}.")
     if not path.is_file():
         raise FileNotFoundError(f"keep: no such results: {path}; leave out --keep to run every method.")
-    content = json.loads(path.read_text())
+    content = read_json(path)
     table = pd.read_csv(path.with_suffix(".csv"), dtype={"case": str, "subject": str, "error": str})
     expected = {pair["case"]: SUBJECTS.join(_subjects(pair)) for pair in cases.load()}
     found = {}

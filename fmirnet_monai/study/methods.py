@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -25,6 +24,7 @@ from fmirnet_monai.bundle import find_bundle, published_weights, read_config, va
 from fmirnet_monai.registration import PairRegistrar, Registrar
 from fmirnet_monai.registration.intensity import Intensity, Percentiles
 from fmirnet_monai.registration.registrar import default_optimizer
+from fmirnet_monai.utils import read_json
 
 from .training import TrainingJob
 
@@ -258,7 +258,7 @@ def read_tuned(path: str | Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         raise FileNotFoundError(f"tuned: no such file: {path}; make it with 'compare tune'.")
     try:
-        return {name: dict(entry["settings"]) for name, entry in json.loads(file.read_text())["methods"].items()}
+        return {name: dict(entry["settings"]) for name, entry in read_json(file)["methods"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"tuned: {path} is no file that 'compare tune' wrote ({type(error).__name__}).") from error
 

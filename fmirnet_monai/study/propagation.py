@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from fmirnet_monai.data import read_image, read_label
 from fmirnet_monai.registration import Annotation, Blend, Method, Propagation, propagate, relabel
-from fmirnet_monai.utils import package_version, write_text
+from fmirnet_monai.utils import package_version, read_json, write_text
 
 from .methods import Row
 
@@ -157,7 +157,7 @@ def compare_propagation(
     folder = Path(output_dir)
     cases, settings = folder / "comparison.csv", folder / "settings.json"
     rows: list[dict[str, Any]] = []
-    specs = json.loads(settings.read_text()) if settings.is_file() else {}
+    specs = read_json(settings) if settings.is_file() else {}
     if cases.is_file():
         wanted = {(volume["set"], volume["subject"]) for volume in volumes}
         stored = pd.read_csv(cases, dtype={"subject": str}).to_dict("records")

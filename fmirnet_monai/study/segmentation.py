@@ -14,7 +14,7 @@ from monai.transforms import LoadImage
 from fmirnet_monai.data import load_volumes
 from fmirnet_monai.report.figures import draw_segmentations
 from fmirnet_monai.report.table import dice_heads, markdown_table, summarise
-from fmirnet_monai.utils import package_version, write_text
+from fmirnet_monai.utils import package_version, read_json, write_text
 
 from .training import TrainingJob, evaluate_networks, train_networks
 
@@ -180,7 +180,7 @@ def kept_runs(
         raise ValueError(f"keep: {unknown[0]} is none of the models {', '.join(spec.model for spec in methods)}.")
     if not results.is_file():
         raise FileNotFoundError(f"keep: no such results: {results}; leave out --keep to run every row.")
-    rows = json.loads(results.read_text())["rows"]
+    rows = read_json(results)["rows"]
     table = pd.read_csv(results.with_suffix(".csv"), dtype={"case": str}).set_index(["method", "seed", "case"])
     found = {}
     for spec in methods:

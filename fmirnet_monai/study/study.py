@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
 import sys
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fmirnet_monai.data import check_sections, load_volumes, read_sections
-from fmirnet_monai.utils import write_text
+from fmirnet_monai.utils import read_json, reason, write_text
 
 from .comparison import Cases, compare, kept_rows
 from .methods import Context, MethodSpec, read_tuned
@@ -59,16 +59,16 @@ class Study(ABC):
         if not file.is_file():
             raise FileNotFoundError(f"study: no such file: {path}.")
         try:
-            content = json.loads(file.read_text())
+            content = read_json(file)
             names = content.pop("data", [])
-            shared = [
-                json.loads((file.parent / name).read_text()) for name in ([names] if isinstance(names, str) else names)
-            ]
+            shared = [read_json(file.parent / name) for name in ([names] if isinstance(names, str) else names)]
             prepare = [words for part in [*shared, content] for words in part.get("prepare", [])]
             fields = {**{key: value for part in shared for key, value in part.items()}, **content, "prepare": prepare}
-            return KINDS[fields.pop("kind", "registration")](file, **fields)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise ValueError(f"study: {path} is no study: {error}.") from error
+            study = KINDS[fields.pop("kind", "registration")](file, **fields)
+            _check_types(study)
+        except Exception as error:  # whatever other objects than studies lead to
+            raise ValueError(f"study: {path} is no study: {reason(error)}.") from error
+        return study
 
     @abstractmethod
     def make(self, work: Path, results: Path | None, keep: Sequence[str] = ()) -> str:
@@ -86,6 +86,17 @@ class Study(ABC):
     def folder(self, work: Path) -> Path:
         """This study's own folder."""
         return work / self.file.stem
+
+
+def _check_types(study: Study) -> None:
+    """Raise TypeError where a field is of another kind than its annotation says."""
+    kinds: dict[Any, Any] = {Sequence: (list, tuple), Mapping: dict, float: (int, float)}
+    for name, hint in get_type_hints(type(study)).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        allowed = [get_origin(part) or part for part in parts]
+        value = getattr(study, name)
+        if not any(isinstance(value, kinds.get(kind, kind)) for kind in allowed):
+            raise TypeError(f"its {name} is {value!r}")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from fmirnet_monai.utils import at_a_time, write_text
+from fmirnet_monai.utils import at_a_time, read_json, write_text
 
 from .comparison import Cases, run_case
 from .methods import Context, MethodSpec
@@ -58,7 +58,7 @@ def tune(
     }
     content: dict[str, Any] = {**setup, "methods": {}}
     if path.is_file():
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if {key: content.get(key) for key in setup} != json.loads(json.dumps(setup)):
             raise ValueError(f"{path}: holds a search on other pairs or with other options; give another --output.")
     trials = [trial for spec in methods for trial in _trials(spec)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from monai.transforms import LoadImaged
 from monai.utils import MetaKeys
 
 from fmirnet_monai.formats import NIFTI, suffix_of
-from fmirnet_monai.spatial.geometry import nifti_place
+from fmirnet_monai.spatial.geometry import nifti_place, read_nifti
+from fmirnet_monai.utils import reading
+
+DAMAGED = "get what is damaged again, or convert it to .nii.gz"
 
 
 class ReadImaged(LoadImaged):
@@ -35,18 +39,32 @@ class ReadImaged(LoadImaged):
         """Read ``data[key]`` for each key, with a warning where the two places differ.
 
         Raises:
-            ValueError: for an image of another number of axes.
+            ValueError: naming the file, when one can't be read or has another number of axes.
         """
-        result: dict[Hashable, Any] = super().__call__(data, reader)
+        files = [data[key] for key in self.key_iterator(dict(data))]
+        for file in files:
+            if isinstance(file, str | Path) and suffix_of(file, NIFTI):
+                with reading(file, f"can't be read as an image ({{}}); {DAMAGED}."):
+                    read_nifti(file)  # whose header is checked then
+        with reading(", ".join(map(str, files)), f"can't be read as images ({{}}); {DAMAGED}."):
+            result: dict[Hashable, Any] = super().__call__(data, reader)
         for key in self.key_iterator(result):
             image = result[key]
             file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
-            if self.spatial_dims not in (None, image.dim()):
-                raise ValueError(
-                    f"{file or key}: has {image.dim()} axes, {list(image.shape)}, and this bundle takes images of "
-                    f"{self.spatial_dims}; 'python -m fmirnet_monai register' and 'prepare' take volumes and slices."
-                )
+            self._check_axes(file or str(key), image)
             if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
                 image.affine = torch.from_numpy(place)
                 image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
         return result
+
+    def _check_axes(self, name: str, image: torch.Tensor) -> None:
+        if image.ndim not in (2, 3) or sum(size > 1 for size in image.shape) < 2:
+            raise ValueError(
+                f"{name}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; extract "
+                "one time point or channel of a whole image."
+            )
+        if self.spatial_dims not in (None, image.ndim):
+            raise ValueError(
+                f"{name}: has {image.ndim} axes, {list(image.shape)}, and this bundle takes images of "
+                f"{self.spatial_dims}; 'python -m fmirnet_monai register' and 'prepare' take volumes and slices."
+            )

@@ -99,7 +99,7 @@ def test_wrong_checksum_is_refused_and_leaves_nothing(server: Server, tmp_path: 
 def test_member_outside_the_folder_is_refused(server: Server, tmp_path: Path) -> None:
     server.content = archive("../evil.txt")
     server.checksum = hashlib.md5(server.content).hexdigest()
-    with pytest.raises(ValueError, match="Unsafe path"):
+    with pytest.raises(ValueError, match=r"evil\.txt', a place outside its folder"):
         download_chaos(tmp_path / "inner", record_url=server.record)
     assert not (tmp_path / "evil.txt").exists()
 

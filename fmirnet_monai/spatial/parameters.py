@@ -1,0 +1,92 @@
+"""The numbers of ITK's transforms, looked at before ITK works with them: it takes any for a size or an angle."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .headers import DIGITS, FARTHEST
+
+ON_GRID = ("BSpline", "DisplacementField")  # kinds whose fixed parameters are size, origin, spacing and directions
+KINDS = {0: "f8", 10: "f4", 1000: "f8", 1010: "f4"}  # of MATLAB's numbers, from 1000 on the last byte first
+Part = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+
+
+def check_transform(path: Path) -> None:
+    """Raise ValueError where a file of ITK's, ``.mat`` or text, holds numbers that no transform has."""
+    matlab = path.name.lower().endswith(".mat")
+    for part in _of_matlab(path.read_bytes()) if matlab else _of_text(path.read_text("utf-8", "replace")):
+        check_parameters(*part)
+
+
+def check_parameters(kind: str, parameters: ArrayLike, fixed: ArrayLike) -> None:
+    """Raise ValueError where the numbers of a transform are not finite, or don't fit its grid.
+
+    Args:
+        kind: as ITK names it, such as ``BSplineTransform_double_3_3``.
+        parameters: of the transform.
+        fixed: parameters.
+    """
+    values, given = (np.asarray(numbers, dtype=np.float64).ravel() for numbers in (parameters, fixed))
+    if not (np.abs(np.concatenate([values, given])) < FARTHEST).all():
+        raise ValueError(f"parameters of its {kind[:DIGITS]} are not finite, or too large")
+    if kind.startswith(ON_GRID):
+        dims = int(kind.rsplit("_", 1)[1])
+        size = given[:dims]
+        whole = len(given) == dims * (dims + 3) and (size >= 1).all() and (size == np.rint(size)).all()
+        if not whole or np.prod(size) * dims != len(values):
+            raise ValueError(f"its {kind[:DIGITS]} has {len(values)} parameters on a grid of {size.tolist()}")
+
+
+def _of_text(text: str) -> Iterator[Part]:
+    parts: list[dict[str, str]] = []
+    for line in text.splitlines():
+        if match := re.match(r"\s*(Transform|Parameters|FixedParameters)\s*:(.*)", line):
+            name, value = match.groups()
+            parts += [{}] if name == "Transform" or not parts else []
+            parts[-1][name] = value.strip()
+        elif re.search(rf"[-+.\deE]{{{DIGITS}}}", line):
+            raise ValueError(f"a number of its line {line[:40]!r} is more than {DIGITS} characters long")
+    for part in parts:
+        numbers = [
+            [float(word) for word in part.get(name, "").split() if len(word) <= DIGITS or _too_long(word)]
+            for name in ("Parameters", "FixedParameters")
+        ]
+        yield part.get("Transform", ""), np.array(numbers[0]), np.array(numbers[1])
+
+
+def _too_long(word: str) -> bool:
+    raise ValueError(f"its number {word[:40]!r} is more than {DIGITS} characters long")
+
+
+def _of_matlab(content: bytes) -> Iterator[Part]:
+    """Of records of MATLAB's level 4, each a header, a name and numbers: parameters, then fixed ones."""
+    records = list(_records(content))
+    if not records or len(records) % 2:
+        raise ValueError(f"it holds {len(records)} records, not two for each transform")
+    for (kind, parameters), (_, fixed) in zip(records[::2], records[1::2], strict=True):
+        yield kind, parameters, fixed
+
+
+def _records(content: bytes) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    begin = 0
+    while begin < len(content):
+        head = content[begin : begin + 20]
+        if len(head) < 20:
+            raise ValueError("it ends within a header")
+        order = "<" if head[2:4] == b"\0\0" else ">"
+        number, rows, columns, imaginary, name = struct.unpack(f"{order}5i", head)
+        if number not in KINDS or rows < 1 or columns != 1 or imaginary or not 1 < name <= DIGITS:
+            raise ValueError(f"it holds {rows} x {columns} numbers of kind {number}, no parameters of a transform")
+        kind = np.dtype(order + KINDS[number])
+        data = begin + 20 + name
+        if data + rows * kind.itemsize > len(content):
+            raise ValueError(f"it ends within {rows} numbers")
+        values = np.frombuffer(content, kind, rows, data).astype(np.float64)
+        yield content[begin + 20 : data].rstrip(b"\0").decode("ascii", "replace"), values
+        begin = data + rows * kind.itemsize
