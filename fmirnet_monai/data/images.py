@@ -216,7 +216,7 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
             f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
             "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
         ) from error
-    stored = image.dataobj
+    stored: Any = image.dataobj
     whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4 and (stored.slope, stored.inter) == (1, 0)
     labels = whole and precision is np.float64  # which take an eighth as they are
     return np.asanyarray(stored, dtype=None if labels else precision).reshape(size), grid

@@ -60,8 +60,8 @@ class ReadImaged(LoadImaged):
     def _check_axes(self, name: str, image: torch.Tensor) -> None:
         if image.ndim not in (2, 3) or sum(size > 1 for size in image.shape) < 2:
             raise ValueError(
-                f"{name}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; extract "
-                "one time point or channel of a whole image."
+                f"{name}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; "
+                "extract one time point or channel of a whole image."
             )
         if self.spatial_dims not in (None, image.ndim):
             raise ValueError(

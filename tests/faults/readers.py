@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fmirnet_monai.bundle import load_weights, read_inference_config
+from fmirnet_monai.bundle import load_weights, read_config
 from fmirnet_monai.data import (
     find_camus_cases,
     find_chaos_cases,
@@ -114,7 +114,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights": _trained,
     "tuned": lambda path: parse_methods(["elastix"], path),
     "study": Study.read,
-    "bundle": lambda folder: read_inference_config(folder, "small"),
+    "bundle": lambda folder: read_config(folder, variant="small").get("spatial_size"),
     "archive": lambda path: unpack(path, path.parent / "unpacked"),
 }
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from fmirnet_monai import Grid, read_image
-from fmirnet_monai.bundle import read_inference_config
+from fmirnet_monai.bundle import read_config
 from fmirnet_monai.data import load_volumes, read_case_table, read_clip, read_label, read_points, read_sections
 from fmirnet_monai.data.download import unpack
 from fmirnet_monai.messages import one_line
@@ -268,7 +268,7 @@ def test_json_that_is_none_is_named(tmp_path: Path, content: bytes) -> None:
         (lambda: read_case_table(tmp_path / "a.json"), "a.json"),
         (lambda: load_volumes(tmp_path / "a.json", "test"), "a.json"),
         (lambda: Study.read(tmp_path / "a.json"), "a.json"),
-        (lambda: read_inference_config(bundle), "inference.json"),
+        (lambda: read_config(bundle), "inference.json"),
         (lambda: read_points(tmp_path / "a.mrk.json", 3), "a.mrk.json"),
     ):
         with pytest.raises(ValueError, match=name):
