@@ -5,8 +5,8 @@
     python benchmarks/kills.py --what batch [--pairs 500]
     python benchmarks/kills.py --what train [--kills 10] [--bundle fmirnet_chaos] [--epochs 24] [--amp]
 
-A batch is ``register --datalist ... --skip_existing true`` on generated pairs, killed some time after its first new
-result until it ends by itself. Training is a bundle's own on its generated sample, or on ``--dataset_dir``, made
+A batch is ``register --datalist ... --skip_existing true`` on generated pairs, killed after some new results
+until it ends by itself. Training is a bundle's own on its generated sample, or on ``--dataset_dir``, made
 small, killed so many times: at a random time, just after it has written ``last.pt``, or while it writes. ``kill -9``
 goes in turn to the process alone and to its whole group. The exit status is 1 where results differ, files are left over
 or processes outlive the one that was killed.
@@ -64,7 +64,7 @@ class Killed:
     Attributes:
         kills: how often.
         seconds: until it ended by itself.
-        outlived: processes that were still there two seconds after the one that began them was killed.
+        outlived: processes that were still there twenty seconds after the one that began them was killed.
         moments: what each kill was aimed at.
     """
 
@@ -87,13 +87,13 @@ def finish(run: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def kill(run: subprocess.Popen[bytes], whole_group: bool) -> int:
-    """``kill -9``; how many processes that it began were still there after two seconds, which are then ended, too."""
+    """``kill -9``; how many processes that it began were still there after twenty seconds."""
     if whole_group:
         os.killpg(run.pid, signal.SIGKILL)
     else:
         run.kill()
     run.wait()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20  # one that is still starting takes some to see it
     while (left := group(run.pid)) and time.monotonic() < deadline:
         time.sleep(0.02)
     with suppress(ProcessLookupError):
@@ -169,7 +169,7 @@ def batch_words(datalist: Path, output_dir: Path) -> list[str]:
     return [sys.executable, "-m", "fmirnet_monai", "register", *words, *quick]
 
 
-def batch(folder: Path, pairs: int, seed: int) -> tuple[float, Killed, list[str]]:
+def batch(folder: Path, pairs: int, kills: int | None, seed: int) -> tuple[float, Killed, list[str]]:
     """Seconds of the batch left alone, how it went when it was killed, and what differs."""
     datalist, log = write_batch(folder, pairs), folder / "log"
     begin = time.monotonic()
@@ -183,10 +183,13 @@ def batch(folder: Path, pairs: int, seed: int) -> tuple[float, Killed, list[str]
     seconds, rng = time.monotonic() - begin, random.Random(seed)
     tqdm.write(f"the first result was there after {first:.1f} s")
 
-    def moment(number: int) -> tuple[str, Callable[[], bool]]:
-        before, late = done(folder / "killed"), rng.random() * min(first, (seconds - first) / 3)
+    def moment(number: int) -> tuple[str, Callable[[], bool]] | None:
+        if number == kills:
+            return None
+        before, late = done(folder / "killed"), rng.uniform(0, 0.5)
+        wanted = before + 1 + rng.randrange(1 + pairs // 8)
         tqdm.write(f"{before} of {pairs} pairs are there")
-        return "at a random time after its start", lambda: later(done(folder / "killed") > before, late)
+        return "after some new results", lambda: later(done(folder / "killed") >= wanted, late)
 
     found = killed(batch_words(datalist, folder / "killed"), log, moment, poll=0.1)
     return seconds, found, different_files(folder / "alone", folder / "killed")
@@ -267,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--what", choices=("batch", "train"), required=True)
     parser.add_argument("--pairs", type=int, default=500, help="of the batch")
-    parser.add_argument("--kills", type=int, default=10, help="of the training")
+    parser.add_argument("--kills", type=int, help="default 10 of training, and of a batch until it ends by itself")
     parser.add_argument("--bundle", choices=sorted(SMALL), default="fmirnet_chaos", help="that is trained")
     parser.add_argument("--dataset_dir", type=Path, help="prepared data to train on; by default the bundle's sample")
     parser.add_argument("--epochs", type=int, default=24, help="of the training")
@@ -279,14 +282,15 @@ def main() -> None:
         folder = options.work_dir or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         if options.what == "batch":
-            seconds, found, differs = batch(folder, options.pairs, options.seed)
+            seconds, found, differs = batch(folder, options.pairs, options.kills, options.seed)
             what = f"{options.pairs} pairs"
         else:
             kind, small = SMALL[options.bundle]
             overrides = {**small, "max_epochs": options.epochs, "seed": options.seed, "amp": options.amp}
             sample = options.dataset_dir or folder / "sample"
             ensure_sample(sample, folder / "sample", kind)
-            seconds, found, differs = training(folder, options.bundle, sample, options.kills, options.seed, overrides)
+            kills = 10 if options.kills is None else options.kills
+            seconds, found, differs = training(folder, options.bundle, sample, kills, options.seed, overrides)
             what = f"{options.bundle}, {options.epochs} epochs" + (", amp" if options.amp else "")
         left = len(leftovers(folder / "killed"))
     for name in differs[:20]:
