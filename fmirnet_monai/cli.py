@@ -7,7 +7,9 @@ import functools
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 import types
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,17 +22,27 @@ from tqdm import tqdm
 
 import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
+from fmirnet_monai.errors import explain
 
 PROGRAM = "fmirnet_monai"
+FAILED, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 
 
+class Terminated(SystemExit):
+    """The process is asked to end."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; wrong input ends with one line on stderr and exit code 2."""
+    """Run a command; whatever the user can mend ends with one line on stderr and exit code 2.
+
+    So does an interrupt, with 130, or a request to end, with 143, once what is half-written is removed.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    message = ""
+    message, status = "", FAILED
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     shown, warnings.showwarning = warnings.showwarning, _warn
+    before = _listen()
     try:
         if words == ["--version"]:
             print(fmirnet_monai.__version__)
@@ -42,22 +54,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = _checked_words(command, options)
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
         fire.Fire(tree, command=[*name, *options], name=PROGRAM)
-    except (ValueError, OSError) as error:
-        message = " ".join(str(error).split())
+    except (KeyboardInterrupt, Terminated) as error:
+        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        message = "interrupted; nothing is half-written, what was done before is kept: start the command again."
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        message = explain(error)
+        if not message:
+            raise
     finally:
         warnings.showwarning = shown
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     if message:  # printed only here, where the traceback is gone and with it any progress bar
-        sys.exit(_fail(message))
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _listen() -> Any:
+    """End by an exception when asked to, so that what is half-written goes; what was done before, None for nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def end(number: int, frame: object) -> None:
+        raise Terminated(TERMINATED)
+
+    return signal.signal(signal.SIGTERM, end)
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
     tqdm.write(f"{PROGRAM}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _fail(message: str) -> int:
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
-    return 2
 
 
 def _find_command(words: Sequence[str]) -> tuple[Any, list[str], list[str]]:

@@ -7,25 +7,30 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from fmirnet_monai.partial import partial_folder, writing
 from fmirnet_monai.version import __version__
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+PATIENCE = 5.0  # seconds that a process may take to end
 BESIDE_GPU = 4  # items at a time, of which the GPU works on one
 GUIDED = "guided_"  # before the name of a metric: it was used as guide, and measures how closely that was followed
 
@@ -34,17 +39,15 @@ GUIDED = "guided_"  # before the name of a metric: it was used as guide, and mea
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all: the body writes the path it gets, which then takes the place of ``path``.
 
-    The temporary file stands in the same folder under a name of its own and keeps the suffix; it is removed when the
-    body fails.
+    That one has the same name, in a folder of its own beside it, which goes when the body fails.
+
+    Raises:
+        OSError: naming ``path``, when it can't be written.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"partial_{uuid4().hex[:12]}_{target.name}")
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(target), partial_folder(target) as folder:
+        yield folder / target.name
+        os.replace(folder / target.name, target)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -56,7 +59,14 @@ def write_text(path: str | Path, text: str) -> None:
 def save_checkpoint(path: str | Path, state: object) -> None:
     """``torch.save`` whole or not at all, so that a run killed meanwhile keeps its previous file."""
     with replacing(path) as partial:
-        torch.save(state, partial)
+        try:
+            torch.save(state, partial)
+        except RuntimeError as error:  # as torch tells of a full disk
+            if "write" not in str(error):
+                raise
+            raise OSError(
+                f"{path}: can't be written ({reason(error)}); check the folder's rights and space."
+            ) from error
 
 
 def package_version(package: str) -> str:
@@ -161,10 +171,13 @@ def at_a_time(
     torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
     try:
         with _processes(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_work_on if apart else work, item) for item in items]
+            jobs: list[Future] = []
             try:
-                for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
-                    said(job.result())
+                with ended_processes():
+                    with _uninterrupted():
+                        jobs += [pool.submit(_work_on if apart else work, item) for item in items]
+                    for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
+                        said(job.result())
             except BrokenProcessPool as error:
                 raise ChildProcessError(
                     f"{doing}: one of {workers} processes was killed, as happens when memory is short; set "
@@ -190,9 +203,61 @@ _held: list[Callable[[Any], Any]] = []  # where this process is one of those of 
 def _begin(work: Callable[[Any], Any]) -> None:
     """One thread, and no deprecation warning of MONAI's own calls between the lines of the progress bar."""
     _held[:] = [work]
+    obey_parent()
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     torch.set_num_threads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+
+
+def obey_parent() -> None:
+    """Let the process that began this one say when to end: it gets a terminal's interrupt too, and may be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _leave(number: int, frame: object) -> None:
+    """End by an exception, which lets what is half-written go."""
+    sys.exit(128 + number)
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, which the pool's own processes don't notice."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def ended_processes() -> Iterator[None]:
+    """When the user interrupts the body, end the processes that it began: nothing of theirs is worth waiting for."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            begun = set(multiprocessing.active_children()) - before
+            for process in begun:
+                process.terminate()
+            for process in begun:
+                process.join(PATIENCE)
+                process.kill()
+        raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold a terminal's interrupt back: a process that is begun here does so too, and says nothing while it loads."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work_on(item: Any) -> Any:

@@ -29,7 +29,7 @@ from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
 from fmirnet_monai.spatial.image import Image, on_grid, plain
-from fmirnet_monai.utils import package_version, replacing, write_text
+from fmirnet_monai.utils import package_version, replacing, save_checkpoint, write_text
 
 from .methods import Context, MethodSpec
 from .statistics import interval, p_values
@@ -218,9 +218,9 @@ def _run(
             row |= values
             _keep_warped(_warped_file(folder, spec.row, pair["case"]), *result.seen)
             if pair["case"] in shown:
-                target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(result.field.ddf.half().cpu(), target)
+                save_checkpoint(
+                    folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt", result.field.ddf.half().cpu()
+                )
         except (ValueError, RuntimeError, OSError) as error:
             if loaded is not None and registrar is None:
                 raise  # nothing can be run with these settings
