@@ -22,10 +22,8 @@ from tqdm import tqdm
 
 import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
-from fmirnet_monai.errors import explain
+from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain
 
-PROGRAM = "fmirnet_monai"
-FAILED, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 
 
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fire.Fire(tree, command=[*name, *options], name=PROGRAM)
     except (KeyboardInterrupt, Terminated) as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        message = "interrupted; nothing is half-written, what was done before is kept: start the command again."
+        message = STOPPED
     except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
         message = explain(error)
         if not message:

@@ -519,8 +519,11 @@ def register(
         if fm.utils.process_rank() == 0:
             done = table[table["error"] == ""].select_dtypes("number")
             print(f"{fm.report.markdown_table(fm.report.before_and_after(done))}{output_dir}/summary.csv")
-        if failed := int((table["error"] != "").sum()):
-            raise ValueError(f"{failed} of {len(table)} pairs failed; see {output_dir}/summary.csv.")
+        if errors := [text for text in table["error"] if text]:
+            raise ValueError(
+                f"{len(errors)} of {len(table)} pairs failed, see {output_dir}/summary.csv; the first: {errors[0]} "
+                "Start again with --skip_existing true to register these alone."
+            )
         return
     if moving is None or fixed is None:
         raise ValueError("give --moving and --fixed, or --datalist.")
@@ -738,7 +741,8 @@ def compare(
     """Run several methods on the same pairs, measure them alike and write one table and one figure.
 
     Writes comparison.md, .csv (every case), .json and .png. Started again, it goes on where it broke off. A case that
-    fails is marked in the table. "compare tune" finds the settings of each method first; see its --help.
+    fails is marked in the table, and run again then. "compare tune" finds the settings of each method first; see its
+    --help.
 
     Args:
         datalist: JSON datalist of pairs.
@@ -766,6 +770,11 @@ def compare(
     context = _context(bundle, models_dir, affine, intensity, device)
     specs = fm.study.parse_methods(methods, tuned)
     print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory))
+    if failed := fm.study.failed_cases(output_dir):
+        raise ValueError(
+            f"cases that failed and are left out of {output_dir}/comparison.md: {len(failed)}, the first {failed[0]} "
+            "Started again, they are run again."
+        )
 
 
 def compare_tune(

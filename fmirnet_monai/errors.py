@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 
-PACKAGE = "fmirnet_monai"
+PROGRAM = PACKAGE = "fmirnet_monai"
+FAILED, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes
+STOPPED = "interrupted; nothing is half-written, what was done before is kept: start the command again."
 EXTRAS = {  # of setup.cfg, by the modules that they bring
     **{"ants": "ants", "picsl_greedy": "greedy", "convexAdam": "convexadam"},
     **{"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx"},

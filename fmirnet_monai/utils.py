@@ -95,6 +95,8 @@ def digest(path: str | Path) -> str:
 
 def reason(error: Exception) -> str:
     """One line of an exception's text: of ITK's many the one that says what happened, else the last."""
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
     return re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200]
@@ -213,6 +215,9 @@ def obey_parent() -> None:
     """Let the process that began this one say when to end: it gets a terminal's interrupt too, and may be killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is a semaphore of the system, which would outlive a process that is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -248,18 +253,29 @@ def ended_processes() -> Iterator[None]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold a terminal's interrupt back: a process that is begun here does so too, and says nothing while it loads."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Hold interrupts back until the end, or a process would begin by halves; what begins never gets a terminal's."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
     resource_tracker.ensure_running()  # which would let interrupts through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for missed in came:
+        signal.raise_signal(missed)
 
 
 def _work_on(item: Any) -> Any:
     (work,) = _held
-    return work(item)
+    try:
+        return work(item)
+    except SystemExit:  # the pool would give it to the parent and go on with the next item
+        os._exit(1)

@@ -128,7 +128,7 @@ def read_displacement(path: str | Path) -> DisplacementField:
         ValueError: when it does not hold a displacement field, ends early, or is not finite.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no such displacement field: {path}")
+        raise FileNotFoundError(f"no such displacement field: {path}; check the path.")
     try:
         field = _read(Path(path))
     except Exception as error:  # what nibabel and ITK raise for damaged files has no common ancestor

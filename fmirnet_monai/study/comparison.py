@@ -104,7 +104,7 @@ def compare(
     """Run what has not been run yet and write ``comparison.md``, ``.csv``, ``.json`` and ``comparison.png``.
 
     Each method's cases go to ``cases/METHOD.csv`` as they are done; started again, the comparison goes on there.
-    A case that fails leaves an empty row with the reason.
+    A case that fails leaves an empty row with the reason; started again, it is run again. See :py:func:`failed_cases`.
 
     Args:
         cases: the pairs.
@@ -182,6 +182,13 @@ def kept_rows(
     return found
 
 
+def failed_cases(output_dir: str | Path) -> list[str]:
+    """What failed in a comparison and why, a line for each method and case."""
+    table = pd.read_csv(Path(output_dir) / "comparison.csv", dtype={"case": str, "error": str})
+    failed = table[table["error"].notna()]
+    return [f"{row['method']}, case {row['case']}: {row['error']}" for row in failed.to_dict("records")]
+
+
 def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], Registration]:
     """The figures of one pair, timed, and the registration."""
     result = registrar.register(**loaded.arguments())
@@ -203,6 +210,8 @@ def _run(
     path = folder / "cases" / f"{_slug(spec.row)}.csv"
     setup = {"form": FORM, "method": asdict(spec), "cases": asdict(cases), "context": asdict(context)}
     table = _read_cases(path, setup)
+    if len(table):
+        table = table[table["error"] == ""]  # what failed may have been mended since
     todo = [pair for pair in pairs if pair["case"] not in table.index]
     progress.update(len(pairs) - len(todo))
     registrar = None
@@ -229,6 +238,9 @@ def _run(
         table = pd.concat([table, pd.DataFrame([row], index=pd.Index([pair["case"]], name="case"))])
         write_text(path, table.to_csv(float_format="%.6g"))
         progress.update()
+    if todo:
+        table = table.reindex([pair["case"] for pair in pairs])  # where one is run again, it stands last
+        write_text(path, table.to_csv(float_format="%.6g"))
     done = [pair for pair in pairs if table.loc[pair["case"], "error"] == ""]
     if memory and done and (MEMORY not in table or table[MEMORY].isna().all()):
         table.loc[done[0]["case"], MEMORY] = peak_memory(partial(_first_case, spec, done[0], cases, context))

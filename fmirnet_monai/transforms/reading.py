@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from monai.utils import MetaKeys
 
 from fmirnet_monai.formats import NIFTI, suffix_of
 from fmirnet_monai.spatial.geometry import nifti_place
+from fmirnet_monai.utils import reason
 
 
 class ReadImaged(LoadImaged):
@@ -30,12 +32,34 @@ class ReadImaged(LoadImaged):
         super().__init__(keys, allow_missing_keys=allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        """Read ``data[key]`` for each key, with a warning where the two places differ."""
-        result: dict[Hashable, Any] = super().__call__(data, reader)
+        """Read ``data[key]`` for each key, with a warning where the two places differ.
+
+        Raises:
+            ValueError: naming the file, when one can't be read.
+        """
+        try:
+            result: dict[Hashable, Any] = super().__call__(data, reader)
+        except Exception as error:  # MONAI's readers raise anything, in many lines
+            raise ValueError(self._told(data, reader) or reason(error)) from error
         for key in self.key_iterator(result):
             image = result[key]
             file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
+            if image.ndim not in (2, 3) or sum(n > 1 for n in image.shape) < 2:
+                raise ValueError(
+                    f"{file}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; "
+                    "extract one time point or channel of a whole image."
+                )
             if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
                 image.affine = torch.from_numpy(place)
                 image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
         return result
+
+    def _told(self, data: Mapping[Hashable, Any], reader: Any) -> str:
+        """Which file can't be read."""
+        for key in self.key_iterator(dict(data)):
+            try:
+                self._loader(data[key], reader)
+            except Exception:
+                there = "can't be read as an image; it is damaged or of another format: get it again, or convert it"
+                return f"{data[key]}: {there if Path(data[key]).exists() else 'no such file; check the path'}."
+        return ""
