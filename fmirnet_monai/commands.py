@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import fmirnet_monai as fm
+from fmirnet_monai.output import require_folder
 
 if TYPE_CHECKING:
     from fmirnet_monai.spatial.roundtrip import Inversion
@@ -383,6 +384,7 @@ def bundle_export(bundle: str, *, output_dir: str) -> None:
         bundle: name or folder of the bundle.
         output_dir: folder to write NAME_vVERSION.zip into.
     """
+    require_folder(output_dir)
     print(fm.export.export_bundle(bundle, output_dir))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 
 PROGRAM = PACKAGE = "fmirnet_monai"
 FAILED, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes
@@ -30,6 +32,12 @@ def explain(error: BaseException) -> str:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(error)):
         said = " ".join(str(error).split()).rstrip(".")
         return f"memory is short{f' ({said[:150]})' if said else ''}; give smaller images or close other programs."
+    if isinstance(error, RuntimeError) and lacks_space(error):
+        return "a file can't be written; check the rights and space of the output's folder and of that of TMPDIR."
+    if isinstance(error, shutil.Error):  # of a folder that is copied: a line for each file
+        _, target, said = error.args[0][0]
+        said = re.sub(r"\[Errno \d+\] |: '.*", "", said)
+        return f"{target}: can't be written ({said}); check the folder's rights and space."
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         remedy = REMEDIES.get(error.errno, "check the path, its rights and its disk")
         place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
@@ -49,6 +57,11 @@ def _explain_absence(error: ImportError) -> str:
     wanted = f"{PACKAGE}[{EXTRAS[module]}]" if module in EXTRAS else package
     missing = "is not installed" if isinstance(error, ModuleNotFoundError) else f"can't be loaded ({said[:200]})"
     return f"{package} {missing}; get it by: pip install '{wanted}'."
+
+
+def lacks_space(error: RuntimeError) -> bool:
+    """Whether it is torch's way to say that a disk is full."""
+    return "PytorchStreamWriter failed" in str(error) or "inline_container" in str(error)
 
 
 def _lacks_memory(error: RuntimeError) -> bool:

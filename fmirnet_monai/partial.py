@@ -39,6 +39,11 @@ def partial_folder(target: str | Path) -> Iterator[Path]:
     folder, held = _make(places[-1], wanted.name)
     try:
         yield folder
+    except OSError as error:
+        said = str(error).replace(f"{folder / wanted.name}", f"{target}").replace(f"{folder}", f"{target}")
+        if error.errno is None and said != str(error):  # the user knows of the target alone
+            raise OSError(said) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if held is not None:

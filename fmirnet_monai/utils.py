@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
+from fmirnet_monai.errors import lacks_space
 from fmirnet_monai.partial import partial_folder, writing
 from fmirnet_monai.version import __version__
 
@@ -62,7 +63,7 @@ def save_checkpoint(path: str | Path, state: object) -> None:
         try:
             torch.save(state, partial)
         except RuntimeError as error:  # as torch tells of a full disk
-            if "write" not in str(error):
+            if not lacks_space(error):
                 raise
             raise OSError(
                 f"{path}: can't be written ({reason(error)}); check the folder's rights and space."
@@ -97,6 +98,8 @@ def reason(error: Exception) -> str:
     """One line of an exception's text: of ITK's many the one that says what happened, else the last."""
     if isinstance(error, MemoryError):
         return "it takes more memory than there is"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
     return re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200]

@@ -166,6 +166,8 @@ def _read(path: Path, precision: type[np.floating], indices: bool = False) -> tu
     """
     if not path.exists():
         raise FileNotFoundError(f"no such image: {path}; check the path.")
+    if path.is_file():
+        path.open("rb").close()  # or one without rights would be taken for a damaged one
     if indices and path.is_file() and suffix_of(path, (".png",)):
         with _reading(path):
             picture = _picture(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,5 +62,10 @@ class ReadImaged(LoadImaged):
                 self._loader(data[key], reader)
             except Exception:
                 there = "can't be read as an image; it is damaged or of another format: get it again, or convert it"
-                return f"{data[key]}: {there if Path(data[key]).exists() else 'no such file; check the path'}."
+                try:
+                    with suppress(IsADirectoryError):
+                        Path(data[key]).open("rb").close()
+                except OSError as error:
+                    there = f"{reason(error)}; check its path and rights"
+                return f"{data[key]}: {there}."
         return ""

@@ -33,6 +33,7 @@ class Task:
         result: file that is there when it has succeeded.
         allowed: patterns in ``output`` of what it may write though a file is at fault, such as the other pairs.
         goes_on: words to add when it is started again.
+        kept: patterns of what it writes to go on from, or to tell what failed.
     """
 
     words: list[str]
@@ -42,6 +43,7 @@ class Task:
     allowed: tuple[str, ...] = ()
     goes_on: tuple[str, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[str, ...] = ("summary.csv", "cases/*")
 
 
 def texture(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 from faults import inputs
+from faults.circumstances import forbidden, full_disk
 from faults.inputs import OF_FIELDS, OF_FILES, OF_IMAGES, Task, digests, fault
 
 from fmirnet_monai import cli
@@ -30,6 +34,11 @@ ENTRIES: dict[str, tuple[Callable[[Path], Task], dict[str, Callable[[Path], obje
 NO_MEANING = {
     ("prepare folder", "missing"): "a folder is taken as it is; the files that a table names are in prepare pairs",
     ("register, label", "constant"): "a label may fill the whole image",
+}
+CIRCUMSTANCES: dict[str, Callable[[Task], AbstractContextManager[None]]] = {
+    "no right to read": lambda task: forbidden(task.victim, 0o000),
+    "no right to write": lambda task: forbidden(task.output, 0o555),
+    "full disk": lambda task: full_disk(),
 }
 CELLS = [(entry, name) for entry, (_, faults) in ENTRIES.items() for name in faults if (entry, name) not in NO_MEANING]
 
@@ -74,6 +83,29 @@ def test_a_file_at_fault(entry: str, name: str, tmp_path: Path, capsys: pytest.C
         succeed(task)
     else:  # as if it had never been started, so it goes as below
         assert after == before
+
+
+@pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_circumstance(
+    entry: str, circumstance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # where MONAI logs to the stdout of an earlier test
+    task = ENTRIES[entry][0](tmp_path)
+    task.output.mkdir()
+    (task.output / "earlier.txt").write_text("of the user")
+    before = digests(task.output)
+    with CIRCUMSTANCES[circumstance](task):
+        line, _ = refused(task.words, capsys)
+    if circumstance == "no right to read":
+        assert task.victim.name in line and re.search("permission|rights", line.lower())
+    else:
+        assert str(task.output) in line or entry == "export"  # which works in a temporary folder first
+        assert "_partial_" not in line and re.search("check .*rights and space", line)
+    new = [name for name, kind in digests(task.output).items() if name not in before and kind != "folder"]
+    assert not [name for name in new if not any(fnmatch(name, pattern) for pattern in (*task.allowed, *task.kept))]
+    if new:
+        succeed(task)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
