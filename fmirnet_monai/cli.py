@@ -7,9 +7,7 @@ import functools
 import inspect
 import os
 import re
-import signal
 import sys
-import threading
 import types
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,12 +21,9 @@ from tqdm import tqdm
 import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
 from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain
+from fmirnet_monai.interrupts import Terminated, told_to_stop
 
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
-
-
-class Terminated(SystemExit):
-    """The process is asked to end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     message, status = "", FAILED
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     shown, warnings.showwarning = warnings.showwarning, _warn
-    before = _listen()
     try:
         if words == ["--version"]:
             print(fmirnet_monai.__version__)
@@ -51,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         options = _checked_words(command, options)
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
-        fire.Fire(tree, command=[*name, *options], name=PROGRAM)
+        with told_to_stop():
+            fire.Fire(tree, command=[*name, *options], name=PROGRAM)
     except (KeyboardInterrupt, Terminated) as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
         message = STOPPED
@@ -61,22 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
     finally:
         warnings.showwarning = shown
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
     if message:  # printed only here, where the traceback is gone and with it any progress bar
         print(f"{PROGRAM}: error: {message}", file=sys.stderr)
         sys.exit(status)
-
-
-def _listen() -> Any:
-    """End by an exception when asked to, so that what is half-written goes; what was done before, None for nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-
-    def end(number: int, frame: object) -> None:
-        raise Terminated(TERMINATED)
-
-    return signal.signal(signal.SIGTERM, end)
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:

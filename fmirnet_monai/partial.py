@@ -36,8 +36,11 @@ def partial_folder(target: str | Path) -> Iterator[Path]:
     for place in places:
         _remove_leftovers(place)
     missing = [place for place in wanted.parents if not place.exists()]
-    folder, held = _make(places[-1], wanted.name)
+    folder, held = places[-1], None
     try:
+        while held is None:
+            folder = places[-1] / f".{wanted.name}_partial_{uuid4().hex[:12]}"  # known here before it is there
+            held = _make(folder)
         yield folder
     except OSError as error:
         said = str(error).replace(f"{folder / wanted.name}", f"{target}").replace(f"{folder}", f"{target}")
@@ -45,8 +48,9 @@ def partial_folder(target: str | Path) -> Iterator[Path]:
             raise OSError(said) from error
         raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if held is not None:
+        if folder != places[-1]:
+            shutil.rmtree(folder, ignore_errors=True)
+        if held is not None and held >= 0:
             os.close(held)
         with suppress(OSError):  # of one that holds something by now
             for place in missing:
@@ -72,28 +76,27 @@ def writing(path: str | Path) -> Iterator[None]:
         raise kind(text) from error
 
 
-def _make(place: Path, name: str) -> tuple[Path, int | None]:
-    """A new folder and what holds its lock; another run may take one without it for a leftover and remove it."""
-    while True:
-        folder = place / f".{name}_partial_{uuid4().hex[:12]}"
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.mkdir(mode=0o700)
-        except FileNotFoundError:  # another run that failed has just removed the empty place again
-            continue
+def _make(folder: Path) -> int | None:
+    """Make a folder and hold its lock: the file descriptor that does, -1 where there are no locks.
+
+    None where another run has taken it, before it was locked, for a leftover, or its place for an empty one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        folder.mkdir(mode=0o700)
         if fcntl is None:
-            return folder, None
-        with suppress(FileNotFoundError):
-            held = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno != errno.EWOULDBLOCK:  # a file system without locks, where none is ever removed
-                    return folder, held
-            else:
-                if folder.exists():
-                    return folder, held
-            os.close(held)
+            return -1
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:  # a file system without locks, where none is ever removed
+                return held
+        else:
+            if folder.exists():
+                return held
+        os.close(held)
+    return None
 
 
 def _remove_leftovers(place: Path) -> None:
