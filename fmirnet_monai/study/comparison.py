@@ -129,15 +129,14 @@ def compare(
     pairs = cases.load()
     shown = {pairs[i]["case"] for i in np.linspace(0, len(pairs) - 1, pictures + 2).round().astype(int)[1:-1]}
     rows = {}
-    progress = tqdm(total=len(pairs) * len(methods), unit="case")
-    for spec in methods:
-        progress.set_description(spec.row)
-        if spec.row in kept:
-            rows[spec.row] = kept[spec.row]
-            progress.update(len(pairs))
-        else:
-            rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
-    progress.close()
+    with tqdm(total=len(pairs) * len(methods), unit="case") as progress:
+        for spec in methods:
+            progress.set_description(spec.row)
+            if spec.row in kept:
+                rows[spec.row] = kept[spec.row]
+                progress.update(len(pairs))
+            else:
+                rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
     _compare_alike({row: table for row, table in rows.items() if row not in kept}, pairs, cases, context, folder)
     text = _write(folder, title, cases, methods, rows, context, dice_heads(labels), tuple(kept))
     if shown:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import monai.bundle
 import pytest
 from commands import BUNDLES, bundle_run
+from faults.circumstances import forbidden, full_disk
 from faults.inputs import OF_FILES, OF_IMAGES, Task, digests, fault, write_list
 
 from fmirnet_monai import program
@@ -18,6 +20,11 @@ BUNDLE = BUNDLES / "fmirnet_chaos"
 LEGITIMATE = {  # not refused, and why
     "constant": "a slice of nothing but air is one of a volume's",
     "no overlap": "a bundle's pairs lie on one grid, as prepare writes them; register looks at the place",
+}
+CIRCUMSTANCES: dict[str, Callable[[Task], AbstractContextManager[None]]] = {
+    "no right to read": lambda task: forbidden(task.victim, 0o000),
+    "no right to write": lambda task: forbidden(task.output, 0o555),
+    "full disk": lambda task: full_disk(),
 }
 VICTIMS: dict[str, dict[str, Callable[[Path], object]]] = {"image": OF_IMAGES, "datalist": OF_FILES}
 CELLS = [
@@ -54,6 +61,20 @@ def test_a_file_at_fault(config: str, victim: str, name: str, tmp_path: Path) ->
     assert str(task.victim) in line and "\n" not in line
     left = {file for file, kind in digests(task.output).items() if kind != "folder"} - {"earlier.txt"}
     assert not [file for file in left if not re.match(r"in/(moving|fixed)_0_|events\.", file)]
+
+
+@pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_a_circumstance(config: str, circumstance: str, tmp_path: Path) -> None:
+    task = task_of(tmp_path, "image")
+    task.output.mkdir()
+    with CIRCUMSTANCES[circumstance](task), pytest.raises(BaseException) as caught:
+        monai.bundle.run(
+            config_file=str(BUNDLE / "configs" / f"{config}.json"), logging_file=False, **overrides(task, config)
+        )
+    line = program.told(caught.value)
+    assert str(task.victim if circumstance == "no right to read" else task.output) in line
+    assert re.search("rights", line) and "_partial_" not in line
 
 
 @pytest.mark.slow

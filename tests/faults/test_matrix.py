@@ -108,6 +108,6 @@ def test_a_circumstance(
         succeed(task)
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("entry", [pytest.param(e, marks=[pytest.mark.slow] * (e == "export")) for e in ENTRIES])
 def test_without_a_fault(entry: str, tmp_path: Path) -> None:
     succeed(ENTRIES[entry][0](tmp_path))
