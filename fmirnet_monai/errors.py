@@ -19,9 +19,7 @@ REMEDIES = {
     errno.ENOENT: "check the path",
     errno.EACCES: "check its rights",
     errno.EPERM: "check its rights",
-    errno.ENOSPC: "make room, or name another folder",
-    errno.EFBIG: "make room, or name another folder",
-    errno.EDQUOT: "make room, or name another folder",
+    **dict.fromkeys((errno.ENOSPC, errno.EFBIG, errno.EDQUOT), "check the space and rights of the output's folder"),
 }
 
 

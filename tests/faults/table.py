@@ -25,7 +25,7 @@ def rows() -> dict[str, dict[str, str]]:
         for victim, faults in test_bundles.VICTIMS.items():
             entry = name if victim == "image" else f"{name}, {victim}"
             found[entry] = {fault: test_bundles.LEGITIMATE.get(fault, "yes") for fault in faults}
-        found[name] |= dict.fromkeys(SIGNALS, "yes")
+        found[name] |= dict.fromkeys((*test_bundles.CIRCUMSTANCES, *SIGNALS), "yes")
     return found
 
 
