@@ -182,6 +182,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
     path = Path(weights)
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
+    path.open("rb").close()  # or one without rights would be taken for a damaged one
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises KeyError, EOFError, OSError, UnpicklingError, …

@@ -20,16 +20,19 @@ from tqdm import tqdm
 
 import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
-from fmirnet_monai.messages import one_line
+from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain, one_line
+from fmirnet_monai.interrupts import Terminated, told_to_stop
 
-PROGRAM = "fmirnet_monai"
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; wrong input ends with one line on stderr and exit code 2."""
+    """Run a command; whatever the user can mend ends with one line on stderr and exit code 2.
+
+    So does an interrupt, with 130, or a request to end, with 143, once what is half-written is removed.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    message = ""
+    message, status = "", FAILED
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     shown, warnings.showwarning = warnings.showwarning, _warn
     try:
@@ -42,23 +45,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         options = _checked_words(command, options)
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
-        fire.Fire(tree, command=[*name, *options], name=PROGRAM)
-    except (ValueError, OSError) as error:
-        message = one_line(error)
+        with told_to_stop():
+            fire.Fire(tree, command=[*name, *options], name=PROGRAM)
+    except (KeyboardInterrupt, Terminated) as error:
+        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        message = STOPPED
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        message = explain(error)
+        if not message:
+            raise
     finally:
         warnings.showwarning = shown
     if message:  # printed only here, where the traceback is gone and with it any progress bar
-        sys.exit(_fail(message))
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        sys.exit(status)
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
     tqdm.write(f"{PROGRAM}: warning: {one_line(message)}", file=sys.stderr)
-
-
-def _fail(message: str) -> int:
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
-    return 2
 
 
 def _find_command(words: Sequence[str]) -> tuple[Any, list[str], list[str]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 import fmirnet_monai as fm
+from fmirnet_monai.output import require_folder
 
 if TYPE_CHECKING:
     from fmirnet_monai.spatial.roundtrip import Inversion
@@ -384,6 +385,7 @@ def bundle_export(bundle: str, *, output_dir: str, trust_bundle: bool = False) -
         output_dir: folder to write NAME_vVERSION.zip into.
         trust_bundle: as in register.
     """
+    require_folder(output_dir)
     print(fm.export.export_bundle(bundle, output_dir, trust_bundle))
 
 
@@ -524,8 +526,11 @@ def register(
         if fm.utils.process_rank() == 0:
             done = table[table["error"] == ""].select_dtypes("number")
             print(f"{fm.report.markdown_table(fm.report.before_and_after(done))}{output_dir}/summary.csv")
-        if failed := int((table["error"] != "").sum()):
-            raise ValueError(f"{failed} of {len(table)} pairs failed; see {output_dir}/summary.csv.")
+        if errors := [text for text in table["error"] if text]:
+            raise ValueError(
+                f"{len(errors)} of {len(table)} pairs failed, see {output_dir}/summary.csv; the first: {errors[0]} "
+                "Start again with --skip_existing true to register these alone."
+            )
         return
     if moving is None or fixed is None:
         raise ValueError("give --moving and --fixed, or --datalist.")
@@ -746,7 +751,8 @@ def compare(
     """Run several methods on the same pairs, measure them alike and write one table and one figure.
 
     Writes comparison.md, .csv (every case), .json and .png. Started again, it goes on where it broke off. A case that
-    fails is marked in the table. "compare tune" finds the settings of each method first; see its --help.
+    fails is marked in the table, and run again then. "compare tune" finds the settings of each method first; see its
+    --help.
 
     Args:
         datalist: JSON datalist of pairs.
@@ -775,6 +781,11 @@ def compare(
     context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
     specs = fm.study.parse_methods(methods, tuned)
     print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory))
+    if failed := fm.study.failed_cases(output_dir):
+        raise ValueError(
+            f"cases that failed and are left out of {output_dir}/comparison.md: {len(failed)}, the first {failed[0]} "
+            "Started again, they are run again."
+        )
 
 
 def compare_tune(

@@ -9,9 +9,12 @@ import math
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import torch
+
+from fmirnet_monai.utils import ended_processes, obey_parent
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MEBI = 2**20
@@ -28,9 +31,19 @@ def peak_memory(work: Callable[[], Callable[[], object]]) -> float:
     Returns:
         the GPU's memory where the work uses one, else the process's resident memory; NaN where the system tells
         neither (resident memory is Linux's).
+
+    Raises:
+        ChildProcessError: when that process is killed.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, work).result()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=obey_parent) as pool, ended_processes():
+        try:
+            return pool.submit(_measure, work).result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "memory: the process that measures it was killed, as happens when memory is short; what is done is "
+                "kept: start again, or leave out --memory."
+            ) from error
 
 
 def _measure(work: Callable[[], Callable[[], object]]) -> float:

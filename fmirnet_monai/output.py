@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from fmirnet_monai.formats import known_suffix
+from fmirnet_monai.partial import partial_folder, writing
 
 METRICS = "metrics.json"
 RESULT = frozenset(
@@ -79,9 +79,7 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
         if any(_same(target / name, given) for name in RESULT):
             raise ValueError(f"output_dir: {given} is an input, which would be overwritten; name another folder.")
     require_folder(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}_partial_", dir=target.parent))
-    try:
+    with writing(target), partial_folder(target) as partial:
         yield partial
         target.mkdir(exist_ok=True)
         last, before = target / METRICS, target / f".{METRICS}"
@@ -94,8 +92,29 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
             (target / name).unlink(missing_ok=True)
         os.replace(partial / METRICS, last)
         before.unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def new_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
+    """A folder to write the files of a data set to, which move to ``folder`` at the end.
+
+    When the body fails, all is as it was.
+
+    Args:
+        folder: made where it isn't there.
+        last: file that moves after all others, for they are complete where it is.
+
+    Raises:
+        OSError: when the folder can't be written.
+    """
+    target = Path(folder)
+    require_folder(target)
+    with writing(target), partial_folder(target) as partial:
+        yield partial
+        files = sorted(file.relative_to(partial) for file in partial.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: file.name == last):
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial / file, target / file)
 
 
 def _files(metrics: Path) -> set[str]:

@@ -8,16 +8,18 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -25,11 +27,13 @@ import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
-from fmirnet_monai.messages import one_line
+from fmirnet_monai.errors import lacks_space, one_line
+from fmirnet_monai.partial import partial_folder, writing
 from fmirnet_monai.version import __version__
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+PATIENCE = 5.0  # seconds that a process may take to end
 BESIDE_GPU = 4  # items at a time, of which the GPU works on one
 GUIDED = "guided_"  # before the name of a metric: it was used as guide, and measures how closely that was followed
 
@@ -38,17 +42,15 @@ GUIDED = "guided_"  # before the name of a metric: it was used as guide, and mea
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write a file whole or not at all: the body writes the path it gets, which then takes the place of ``path``.
 
-    The temporary file stands in the same folder under a name of its own and keeps the suffix; it is removed when the
-    body fails.
+    That one has the same name, in a folder of its own beside it, which goes when the body fails.
+
+    Raises:
+        OSError: naming ``path``, when it can't be written.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"partial_{uuid4().hex[:12]}_{target.name}")
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(target), partial_folder(target) as folder:
+        yield folder / target.name
+        os.replace(folder / target.name, target)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -63,7 +65,14 @@ def save_checkpoint(path: str | Path, state: object) -> None:
     The same state gives the same bytes: given a name, torch would write it into the file, and this one is random.
     """
     with replacing(path) as partial, partial.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # as torch tells of a full disk
+            if not lacks_space(error):
+                raise
+            raise OSError(
+                f"{path}: can't be written ({reason(error)}); check the folder's rights and space."
+            ) from error
 
 
 def package_version(package: str) -> str:
@@ -92,6 +101,10 @@ def digest(path: str | Path) -> str:
 
 def reason(error: Exception) -> str:
     """One line of an exception's text: of ITK's many the one that says what happened, else the last."""
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     said = next((line for line in lines if line.startswith("ITK ERROR")), lines[-1])
     return one_line(re.sub(r"^ITK ERROR: (\w+\(0x\w+\): )?", "", said).rstrip(".")[:200])
@@ -108,7 +121,10 @@ def reading(path: str | Path, text: str) -> Iterator[None]:
 
     Raises:
         ValueError: in place of any other exception.
+        PermissionError: when the file may not be read.
     """
+    if Path(path).is_file():
+        Path(path).open("rb").close()  # or one without rights would be taken for a damaged one
     try:
         with np.errstate(all="ignore"):
             yield
@@ -223,10 +239,13 @@ def at_a_time(
     torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
     try:
         with _processes(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
-            jobs = [pool.submit(_work_on if apart else work, item) for item in items]
+            jobs: list[Future] = []
             try:
-                for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
-                    said(job.result())
+                with ended_processes():
+                    with _uninterrupted():
+                        jobs += [pool.submit(_work_on if apart else work, item) for item in items]
+                    for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
+                        said(job.result())
             except BrokenProcessPool as error:
                 raise ChildProcessError(
                     f"{doing}: one of {workers} processes was killed, as happens when memory is short; set "
@@ -252,20 +271,77 @@ _held: list[Callable[[Any], Any]] = []  # where this process is one of those of 
 def _begin(work: Callable[[Any], Any]) -> None:
     """One thread, the end of the process that began it, and no deprecation warning between the progress bar's lines."""
     _held[:] = [work]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    obey_parent()
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     torch.set_num_threads(1)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 
 
+def obey_parent() -> None:
+    """Let the process that began this one say when to end: it gets a terminal's interrupt too, and may be killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is a semaphore of the system, which would outlive a process that is ended
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _leave(number: int, frame: object) -> None:
+    """End by an exception, which lets what is half-written go."""
+    sys.exit(128 + number)
+
+
 def _end_with_parent() -> None:
-    """Wait for the process that shares out the items and end with it: where it is killed, nobody else would tell."""
+    """Wait for the parent's end, which the pool's own processes don't notice."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
+@contextmanager
+def ended_processes() -> Iterator[None]:
+    """When the user interrupts the body, end the processes that it began: nothing of theirs is worth waiting for."""
+    before = set(multiprocessing.active_children())
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            begun = set(multiprocessing.active_children()) - before
+            for process in begun:
+                process.terminate()
+            for process in begun:
+                process.join(PATIENCE)
+                process.kill()
+        raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold interrupts back until the end, or a process would begin by halves; what begins never gets a terminal's."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: came.append(number))
+    resource_tracker.ensure_running()  # which would let interrupts through again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for missed in came:
+        signal.raise_signal(missed)
+
+
 def _work_on(item: Any) -> Any:
     (work,) = _held
-    return work(item)
+    try:
+        return work(item)
+    except SystemExit:  # the pool would give it to the parent and go on with the next item
+        os._exit(1)

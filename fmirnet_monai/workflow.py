@@ -35,7 +35,7 @@ from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import at_a_time, digest, process_rank, read_json, versions, write_text
+from fmirnet_monai.utils import at_a_time, digest, process_rank, read_json, replacing, versions, write_text
 
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
 
@@ -241,8 +241,9 @@ def propagate_file(
         raise ValueError(f"{label}: {error}") from error
 
     def write(found: registration.Propagation) -> registration.Propagation:
-        data.write_image(found.label, output, Grid.of(volume))
-        data.write_image(found.confidence, beside, Grid.of(volume))
+        with replacing(output) as whole, replacing(beside) as other:  # both or none
+            data.write_image(found.label, whole, Grid.of(volume))
+            data.write_image(found.confidence, other, Grid.of(volume))
         return found
 
     scaled, registrar = method.slice_registrar(volume)

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from fmirnet_monai.output import new_files
 from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
 from fmirnet_monai.utils import reading
 
@@ -25,7 +26,7 @@ from .datalist import write_datalist
 from .folder import read_table
 from .images import read_image, read_label
 from .pairing import Pair, Pairing, split_pairs
-from .prepare import pair_of, read_each, refuse_existing, write_item
+from .prepare import DATALIST, pair_of, read_each, refuse_existing, write_item
 from .volume import Volume, natural_order, require_folder
 
 TRACINGS = "VolumeTracings.csv"  # EchoNet-Dynamic: outlines of the left ventricle in two frames a clip
@@ -301,8 +302,7 @@ def write_echo_pairs(
         FileExistsError: when the folder holds a datalist already.
         ValueError: when no case can be read.
     """
-    folder = Path(output_dir)
-    datalist = refuse_existing(folder)
+    refuse_existing(output_dir)
     pairs: list[Pair] = []
     left_out: list[str] = []
 
@@ -311,13 +311,16 @@ def write_echo_pairs(
             raise ValueError(f"{case.files[0]}: has no label of both frames, which other cases have.")
         return read_echo_case(case)
 
-    for case, frames in read_each(read, cases, left_out):
-        place = "/".join(filter(None, ("frames", case.subject, case.view)))
-        pairs.append(pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject))
-    if not pairs:
-        raise ValueError(f"none of the {len(left_out)} cases can be read, the first: {left_out[0]}")
-    write_datalist(datalist, split_pairs(pairs, pairing), name=name, left_out=left_out, **pairing.properties())
-    return datalist, left_out
+    with new_files(output_dir, DATALIST) as folder:
+        for case, frames in read_each(read, cases, left_out):
+            place = "/".join(filter(None, ("frames", case.subject, case.view)))
+            pairs.append(pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject))
+        if not pairs:
+            raise ValueError(f"none of the {len(left_out)} cases can be read, the first: {left_out[0]}")
+        write_datalist(
+            folder / DATALIST, split_pairs(pairs, pairing), name=name, left_out=left_out, **pairing.properties()
+        )
+    return Path(output_dir) / DATALIST, left_out
 
 
 def _either(folder: Path, stem: str) -> Path | None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 from tqdm import tqdm
 
+from fmirnet_monai.output import new_files
+
 SIZE = 112  # pixels of EchoNet-Dynamic's clips
 CHORDS = 20
 
@@ -103,22 +105,24 @@ def write_echo_phantom(output_dir: str | Path, subjects: int = 40, frames: int =
     """
     if subjects < 1 or frames < 2:
         raise ValueError(f"subjects must be at least 1 and frames at least 2, got {subjects=}, {frames=}.")
-    folder = Path(output_dir)
     files, tracings = [], []
-    for number in tqdm(range(1, subjects + 1), desc="phantom clips", unit="clip"):
-        name = f"0XPHANTOM{number:04d}"
-        clip, traced = phantom_clip(seed + number, frames)
-        write_clip(clip, folder / "Videos" / f"{name}.avi")
-        area = np.abs(traced[:, 1:, 2:] - traced[:, 1:, :2]).sum((1, 2))
-        diastole, systole = int(area.argmax()), int(area.argmin())
-        files.append({"FileName": name, "FrameHeight": SIZE, "FrameWidth": SIZE, "FPS": 50, "NumberOfFrames": frames})
-        for frame in sorted((diastole, systole)):
-            for corners in traced[frame].round(3):
-                places = dict(zip(("X1", "Y1", "X2", "Y2"), corners, strict=True))
-                tracings.append({"FileName": f"{name}.avi", **places, "Frame": frame})
-    pd.DataFrame(files).to_csv(folder / "FileList.csv", index=False)
-    pd.DataFrame(tracings).to_csv(folder / "VolumeTracings.csv", index=False)
-    return folder
+    with new_files(output_dir) as folder:
+        for number in tqdm(range(1, subjects + 1), desc="phantom clips", unit="clip"):
+            name = f"0XPHANTOM{number:04d}"
+            clip, traced = phantom_clip(seed + number, frames)
+            write_clip(clip, folder / "Videos" / f"{name}.avi")
+            area = np.abs(traced[:, 1:, 2:] - traced[:, 1:, :2]).sum((1, 2))
+            diastole, systole = int(area.argmax()), int(area.argmin())
+            files.append(
+                {"FileName": name, "FrameHeight": SIZE, "FrameWidth": SIZE, "FPS": 50, "NumberOfFrames": frames}
+            )
+            for frame in sorted((diastole, systole)):
+                for corners in traced[frame].round(3):
+                    places = dict(zip(("X1", "Y1", "X2", "Y2"), corners, strict=True))
+                    tracings.append({"FileName": f"{name}.avi", **places, "Frame": frame})
+        pd.DataFrame(files).to_csv(folder / "FileList.csv", index=False)
+        pd.DataFrame(tracings).to_csv(folder / "VolumeTracings.csv", index=False)
+    return Path(output_dir)
 
 
 def _profile(place: NDArray[np.floating]) -> NDArray[np.floating]:

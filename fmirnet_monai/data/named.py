@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fmirnet_monai.output import new_files
 from fmirnet_monai.spatial import Grid
 
 from .datalist import PATH_KEYS, write_datalist
 from .folder import Case, match_files, read_folder_case, read_table
 from .pairing import Pair, Pairing, split_pairs
-from .prepare import refuse_existing, to_lps, write_item
+from .prepare import DATALIST, refuse_existing, to_lps, write_item
 from .volume import require_folder
 
 
@@ -99,19 +100,19 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
         FileExistsError: when the folder holds a datalist already.
         ValueError: when the volumes of a pair differ in their grid, or no pair is left.
     """
-    folder = Path(output_dir)
-    datalist = refuse_existing(folder)
-    if pairing.spatial_dims == 3:
-        written = list(pairs)
-    else:
-        written, met = [], Counter[str]()
-        for pair in pairs:
-            met[pair["subject"]] += 1
-            written += _slice_pair(pair, folder, pairing.min_label_area, met[pair["subject"]])
-    if not written:
-        raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
-    write_datalist(datalist, split_pairs(written, pairing), name=name, **pairing.properties())
-    return datalist
+    refuse_existing(output_dir)
+    with new_files(output_dir, DATALIST) as folder:
+        if pairing.spatial_dims == 3:
+            written = list(pairs)
+        else:
+            written, met = [], Counter[str]()
+            for pair in pairs:
+                met[pair["subject"]] += 1
+                written += _slice_pair(pair, folder, pairing.min_label_area, met[pair["subject"]])
+        if not written:
+            raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
+        write_datalist(folder / DATALIST, split_pairs(written, pairing), name=name, **pairing.properties())
+    return Path(output_dir) / DATALIST
 
 
 def _slice_pair(pair: Pair, folder: Path, min_label_area: float, number: int) -> list[Pair]:

@@ -16,6 +16,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
+from fmirnet_monai.output import new_files
+
 from .sliver import write_sliver_layout
 from .volume import Volume
 
@@ -127,7 +129,7 @@ def write_phantom(
     seed: int = 0,
     layout: str = "chaos",
 ) -> Path:
-    """Write the generated sample, with a progress bar.
+    """Write the generated sample, all or nothing, with a progress bar.
 
     Args:
         output_dir: folder to write.
@@ -147,11 +149,11 @@ def write_phantom(
         )
     if layout not in ("chaos", "sliver"):
         raise ValueError(f"layout must be chaos or sliver, got {layout!r}.")
-    folder = Path(output_dir)
-    for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
-        volume = phantom_volume(str(number), seed + number, shape, spacing)
-        if layout == "chaos":
-            write_chaos_layout(volume, folder / "Train_Sets" / "CT" / str(number))
-        else:
-            write_sliver_layout(volume, folder)
-    return folder
+    with new_files(output_dir) as folder:
+        for number in tqdm(range(1, subjects + 1), desc="phantom volumes", unit="volume"):
+            volume = phantom_volume(str(number), seed + number, shape, spacing)
+            if layout == "chaos":
+                write_chaos_layout(volume, folder / "Train_Sets" / "CT" / str(number))
+            else:
+                write_sliver_layout(volume, folder)
+    return Path(output_dir)

@@ -10,10 +10,13 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from fmirnet_monai.output import new_files
+
 from .datalist import VOLUMES, write_datalist
 from .pairing import Pair, Pairing, limit_partners, slice_pairs, split_pairs, volume_pairs
 from .volume import Volume
 
+DATALIST = "datalist.json"
 Case = TypeVar("Case")
 Read = TypeVar("Read")
 
@@ -21,7 +24,7 @@ Read = TypeVar("Read")
 def write_pairs(
     volumes: Iterable[Volume], output_dir: str | Path, pairing: Pairing, keep_volumes: bool = False, **properties: Any
 ) -> Path:
-    """Write the images of all pairs as NIfTI and, when all of them are there, ``datalist.json``.
+    """Write the images of all pairs as NIfTI, and ``datalist.json``, all or nothing.
 
     All volumes are first brought to the axis order left, posterior, superior, so that slices of any source lie alike.
 
@@ -43,8 +46,15 @@ def write_pairs(
     """
     if keep_volumes and (pairing.spatial_dims != 2 or pairing.split != "subject"):
         raise ValueError("volumes: are kept beside slices (--spatial_dims 2) that are divided by --split subject.")
-    folder = Path(output_dir)
-    datalist = refuse_existing(folder)
+    refuse_existing(output_dir)
+    with new_files(output_dir, DATALIST) as folder:
+        _write_pairs(volumes, folder, pairing, keep_volumes, properties)
+    return Path(output_dir) / DATALIST
+
+
+def _write_pairs(
+    volumes: Iterable[Volume], folder: Path, pairing: Pairing, keep_volumes: bool, properties: dict[str, Any]
+) -> None:
     pairs: list[Pair] = []
     items: dict[str, Pair] = {}
     for volume in map(to_lps, volumes):
@@ -81,8 +91,7 @@ def write_pairs(
         subjects = {name: dict.fromkeys(pair["subject"] for pair in part) for name, part in sections.items()}
         whole = {name: [{**items[s], "subject": s} for s in members] for name, members in subjects.items()}
         properties[VOLUMES] = whole
-    write_datalist(datalist, sections, **properties, **pairing.properties())
-    return datalist
+    write_datalist(folder / DATALIST, sections, **properties, **pairing.properties())
 
 
 def read_each(
@@ -101,12 +110,11 @@ def read_each(
             yield case, found
 
 
-def refuse_existing(folder: Path) -> Path:
-    """Path of the datalist to write into a folder; FileExistsError when there is one already."""
-    datalist = folder / "datalist.json"
+def refuse_existing(folder: str | Path) -> None:
+    """Raise FileExistsError when there is a datalist in a folder that one is to be written into."""
+    datalist = Path(folder) / DATALIST
     if datalist.exists():
         raise FileExistsError(f"output_dir: {datalist} exists; choose another folder or remove this one.")
-    return datalist
 
 
 def to_lps(volume: Volume) -> Volume:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch.distributed as dist
 from tqdm import tqdm
 
+from fmirnet_monai.output import new_files
 from fmirnet_monai.utils import process_rank
 
 from .chaos import find_chaos_cases, read_chaos_case
@@ -18,7 +19,7 @@ from .echo_phantom import write_echo_phantom
 from .folder import read_folder_case
 from .pairing import Pairing
 from .phantom import write_phantom
-from .prepare import write_pairs
+from .prepare import DATALIST, write_pairs
 from .sliver import find_sliver_cases
 
 logger = logging.getLogger(__name__)
@@ -83,11 +84,12 @@ def ensure_sample(datalist: str | Path, sample_dir: str | Path, kind: str = "sli
     if kind not in SAMPLES:
         raise ValueError(f"kind must be one of {', '.join(SAMPLES)}, got {kind!r}.")
     file, folder = Path(datalist), Path(sample_dir)
-    wanted = file.resolve() == (folder / "datalist.json").resolve() and not file.is_file()
+    wanted = file.resolve() == (folder / DATALIST).resolve() and not file.is_file()
     if wanted and process_rank() == 0:
         logger.info("no data given: generating the sample in %s", folder)
         for part in ("raw", "slices", "volumes", "frames"):
             shutil.rmtree(folder / part, ignore_errors=True)
-        SAMPLES[kind](folder)
+        with new_files(folder, DATALIST) as partial:
+            SAMPLES[kind](partial)
     if dist.is_available() and dist.is_initialized():
         dist.barrier()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fmirnet_monai.data import LoadedPair
 from fmirnet_monai.spatial import DisplacementField, Grid, resample
+from fmirnet_monai.utils import replacing
 
 Case = dict[str, Any]
 
@@ -63,11 +64,10 @@ def draw_pairs(cases: Sequence[Case], path: str | Path) -> Path:
                 other = images[name.removeprefix("fixed - ")]
                 axis.imshow(images["fixed"] - other, cmap="RdBu", vmin=low - high, vmax=high - low)
         axes[row][0].set_ylabel(case["title"], fontsize=8)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)
     plt.close(figure)
-    return target
+    return Path(path)
 
 
 def draw_comparison(
@@ -117,10 +117,9 @@ def draw_comparison(
             if name != "moving":
                 _grid(rows[2][column], np.stack([cut(component).T for component in field.ddf]))
         rows[0][0].set_ylabel(title, fontsize=8)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=100)
-    return target
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=100)
+    return Path(path)
 
 
 def draw_segmentations(cases: Sequence[Case], path: str | Path, columns: int = 5) -> Path:
@@ -151,10 +150,9 @@ def draw_segmentations(cases: Sequence[Case], path: str | Path, columns: int = 5
                     _contour(axis, part == value, colour)
             axis.set_title(f"slice {index}", fontsize=8)
         row[0].set_ylabel(case["title"], fontsize=8)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=110)
-    return target
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=110)
+    return Path(path)
 
 
 def _slice_index(pair: LoadedPair) -> int | None:

@@ -129,7 +129,7 @@ def read_displacement(path: str | Path) -> DisplacementField:
         ValueError: when it does not hold a displacement field, ends early, or is not finite.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no such displacement field: {path}")
+        raise FileNotFoundError(f"no such displacement field: {path}; check the path.")
     with reading(path, "not a displacement field, or damaged: {}; get it again, or write it by ITK or ANTs."):
         field = _read(Path(path))
     if bad := int((~field.ddf.isfinite()).any(0).sum()):

@@ -1,4 +1,4 @@
-from .comparison import Cases, compare
+from .comparison import Cases, compare, failed_cases
 from .methods import Context, MethodSpec, parse_methods
 from .study import run_study
 from .tuning import trials_table, tune
@@ -8,6 +8,7 @@ __all__ = [
     "Context",
     "MethodSpec",
     "compare",
+    "failed_cases",
     "parse_methods",
     "run_study",
     "trials_table",

@@ -29,7 +29,7 @@ from fmirnet_monai.report.figures import draw_comparison
 from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_table, summarise
 from fmirnet_monai.spatial import DisplacementField, Grid, resample, resize
 from fmirnet_monai.spatial.image import Image, on_grid, plain
-from fmirnet_monai.utils import package_version, read_json, replacing, write_text
+from fmirnet_monai.utils import package_version, read_json, replacing, save_checkpoint, write_text
 
 from .methods import Context, MethodSpec
 from .statistics import interval, p_values
@@ -104,7 +104,7 @@ def compare(
     """Run what has not been run yet and write ``comparison.md``, ``.csv``, ``.json`` and ``comparison.png``.
 
     Each method's cases go to ``cases/METHOD.csv`` as they are done; started again, the comparison goes on there.
-    A case that fails leaves an empty row with the reason.
+    A case that fails leaves an empty row with the reason; started again, it is run again. See :py:func:`failed_cases`.
 
     Args:
         cases: the pairs.
@@ -129,15 +129,14 @@ def compare(
     pairs = cases.load()
     shown = {pairs[i]["case"] for i in np.linspace(0, len(pairs) - 1, pictures + 2).round().astype(int)[1:-1]}
     rows = {}
-    progress = tqdm(total=len(pairs) * len(methods), unit="case")
-    for spec in methods:
-        progress.set_description(spec.row)
-        if spec.row in kept:
-            rows[spec.row] = kept[spec.row]
-            progress.update(len(pairs))
-        else:
-            rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
-    progress.close()
+    with tqdm(total=len(pairs) * len(methods), unit="case") as progress:
+        for spec in methods:
+            progress.set_description(spec.row)
+            if spec.row in kept:
+                rows[spec.row] = kept[spec.row]
+                progress.update(len(pairs))
+            else:
+                rows[spec.row] = _run(spec, pairs, cases, context, folder, shown, progress, memory)
     _compare_alike({row: table for row, table in rows.items() if row not in kept}, pairs, cases, context, folder)
     text = _write(folder, title, cases, methods, rows, context, dice_heads(labels), tuple(kept))
     if shown:
@@ -182,6 +181,13 @@ def kept_rows(
     return found
 
 
+def failed_cases(output_dir: str | Path) -> list[str]:
+    """What failed in a comparison and why, a line for each method and case."""
+    table = pd.read_csv(Path(output_dir) / "comparison.csv", dtype={"case": str, "error": str})
+    failed = table[table["error"].notna()]
+    return [f"{row['method']}, case {row['case']}: {row['error']}" for row in failed.to_dict("records")]
+
+
 def run_case(registrar: PairRegistrar, loaded: LoadedPair) -> tuple[dict[str, float], Registration]:
     """The figures of one pair, timed, and the registration."""
     result = registrar.register(**loaded.arguments())
@@ -203,6 +209,8 @@ def _run(
     path = folder / "cases" / f"{_slug(spec.row)}.csv"
     setup = {"form": FORM, "method": asdict(spec), "cases": asdict(cases), "context": context.settings()}
     table = _read_cases(path, setup)
+    if len(table):
+        table = table[table["error"] == ""]  # what failed may have been mended since
     todo = [pair for pair in pairs if pair["case"] not in table.index]
     progress.update(len(pairs) - len(todo))
     registrar = None
@@ -218,9 +226,9 @@ def _run(
             row |= values
             _keep_warped(_warped_file(folder, spec.row, pair["case"]), *result.seen)
             if pair["case"] in shown:
-                target = folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(result.field.ddf.half().cpu(), target)
+                save_checkpoint(
+                    folder / "fields" / f"{_slug(spec.row)}_{pair['case']}.pt", result.field.ddf.half().cpu()
+                )
         except (ValueError, RuntimeError, OSError) as error:
             if loaded is not None and registrar is None:
                 raise  # nothing can be run with these settings
@@ -229,6 +237,9 @@ def _run(
         table = pd.concat([table, pd.DataFrame([row], index=pd.Index([pair["case"]], name="case"))])
         write_text(path, table.to_csv(float_format="%.6g"))
         progress.update()
+    if todo:
+        table = table.reindex([pair["case"] for pair in pairs])  # where one is run again, it stands last
+        write_text(path, table.to_csv(float_format="%.6g"))
     done = [pair for pair in pairs if table.loc[pair["case"], "error"] == ""]
     if memory and done and (MEMORY not in table or table[MEMORY].isna().all()):
         table.loc[done[0]["case"], MEMORY] = peak_memory(partial(_first_case, spec, done[0], cases, context))

@@ -24,7 +24,7 @@ from fmirnet_monai import Grid, read_image
 from fmirnet_monai.bundle import read_config
 from fmirnet_monai.data import load_volumes, read_case_table, read_clip, read_label, read_points, read_sections
 from fmirnet_monai.data.download import unpack
-from fmirnet_monai.messages import one_line
+from fmirnet_monai.errors import one_line
 from fmirnet_monai.output import result_folder
 from fmirnet_monai.spatial.files import read_displacement
 from fmirnet_monai.spatial.itk import read_transform

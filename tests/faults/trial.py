@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmirnet_monai.messages import one_line
+from fmirnet_monai.errors import one_line
 
 from .mutation import mutate
 from .readers import READERS, Seed, unpacked

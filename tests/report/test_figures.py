@@ -38,7 +38,12 @@ def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list
     def draw(*cases: dict[str, Any]) -> list[list[Axes]]:
         figures: list[Figure] = []
         with monkeypatch.context() as patch:
-            patch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+
+            def keep(figure: Figure, path: Path, **options: Any) -> None:
+                figures.append(figure)
+                path.touch()
+
+            patch.setattr(Figure, "savefig", keep)
             draw_pairs(cases, tmp_path / "unused.png")
         axes = figures[0].axes
         return [axes[k : k + len(axes) // len(cases)] for k in range(0, len(axes), len(axes) // len(cases))]
