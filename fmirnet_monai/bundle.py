@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from traceback import extract_tb
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,28 +50,6 @@ def bundle_root(name: str) -> str:
         if (Path(folder) / "configs" / "metadata.json").is_file():
             return folder
     return str(find_bundle(name))
-
-
-def report_errors() -> None:
-    """Where MONAI runs a bundle, tell what is wrong with a file or a setting in one line, as our commands do.
-
-    An error that the package didn't foresee keeps its traceback.
-    """
-    sys.excepthook = _report
-
-
-def _report(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    chain = [error]
-    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(before)
-    own = str(Path(__file__).parent)
-    for found in reversed(chain):
-        files = [frame.filename for frame in extract_tb(found.__traceback__)]
-        said = isinstance(found, ValueError) and files[-1].startswith(own)
-        if said or (isinstance(found, OSError) and any(file.startswith(own) for file in files)):
-            print(f"fmirnet_monai: error: {' '.join(str(found).split())}", file=sys.stderr)
-            return
-    sys.__excepthook__(kind, error, traceback)
 
 
 def read_config(
