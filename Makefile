@@ -16,7 +16,7 @@ LABEL_APP := apps/fmirnet_label
 STUDIES ?= work/studies
 HOST ?= 127.0.0.1
 
-.PHONY: help install train test test-all tables speed lint format label-env label test-label clean
+.PHONY: help install train test test-all tables speed lint audit format label-env label test-label clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
@@ -27,6 +27,7 @@ help:
 	@echo "make label   a MONAI Label server for the studies in STUDIES=$(STUDIES), generated ones where there are none; for"
 	@echo "             this computer alone, unless HOST names an address that others reach: it asks for no password"
 	@echo "make test-label  ask such a server over REST (about two minutes, after an environment of its own)"
+	@echo "make audit   known weaknesses of the pinned packages; it asks their index"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
 
@@ -45,6 +46,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --severity-level medium --recursive fmirnet_monai $(LABEL_APP)/lib $(LABEL_APP)/main.py
+
+audit: install
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 

@@ -28,6 +28,7 @@ from fmirnet_monai.formats import (
     suffix_of,
 )
 from fmirnet_monai.output import METRICS, require_folder, require_output, result_folder
+from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
@@ -35,7 +36,7 @@ from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import at_a_time, digest, process_rank, read_json, replacing, versions, write_text
+from fmirnet_monai.utils import digest, process_rank, read_json, replacing, versions, write_text
 
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
 

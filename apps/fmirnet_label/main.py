@@ -22,6 +22,7 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 
 from fmirnet_monai import __version__
 from fmirnet_monai.bundle import find_bundle
+from fmirnet_monai.program import told
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class FMIRNetLabel(MONAILabelApp):
         return {name: lib.training.FineTuning(folder) for name, folder in self.bundles.items()}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """As MONAI Label's, but what is asked wrongly is answered by 404 and a line that says so.
+        """As MONAI Label's, but what is asked wrongly, or of a damaged study, is answered by 404 or 400 and a line.
 
         MONAI Label takes any file that a request names; here images are the studies' or came with the request, and
         others are answered by 400.
@@ -100,7 +101,13 @@ class FMIRNetLabel(MONAILabelApp):
                 lib.permitted.require_upload("image", image, self._given())
         lib.permitted.require_upload("label", request.get("label"), self._given())
         lib.permitted.refuse_files({k: v for k, v in request.items() if k not in ("image", "label", "session")})
-        return super().infer({**request, "image": file, "image_id": image}, datastore)
+        try:
+            result: dict[str, Any] = super().infer({**request, "image": file, "image_id": image}, datastore)
+        except Exception as error:
+            if isinstance(error, HTTPException) or not (line := told(error)):
+                raise
+            raise HTTPException(400, line) from error
+        return result
 
     def _given(self) -> list[Path]:
         """Folders of what requests brought."""

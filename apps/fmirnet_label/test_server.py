@@ -229,6 +229,33 @@ def test_no_file_of_the_servers_disk_can_be_named(client: Client, tmp_path: Path
     assert requests.get(f"{client.address}/info/").status_code == 200
 
 
+def damage(kind: str, source: Path, file: Path) -> None:
+    """A study that can't be segmented, registered or labelled."""
+    values = nib.load(source).get_fdata().astype(np.float32)
+    if kind in ("empty", "truncated", "unreadable"):
+        content = source.read_bytes()
+        damaged = {"empty": b"", "truncated": content[: len(content) // 2], "unreadable": b"no image" * 100}
+        file.write_bytes(damaged[kind])
+        return
+    values[10:20] = np.nan if kind == "NaN" else values[10:20]
+    nib.save(nib.Nifti1Image(values[..., None].repeat(2, 3) if kind == "dimension" else values, np.eye(4)), file)
+
+
+@pytest.mark.parametrize("model", ["runet_chaos", "registration", "slice_propagation"])
+@pytest.mark.parametrize("kind", ["empty", "truncated", "unreadable", "NaN", "dimension"])
+def test_a_damaged_upload_is_named_and_the_server_lives_on(
+    client: Client, kind: str, model: str, tmp_path: Path
+) -> None:
+    damage(kind, client.studies / "phantom_3.nii.gz", tmp_path / "scan.nii.gz")
+    with (tmp_path / "scan.nii.gz").open("rb") as file:
+        whole = client.truth / "phantom_3.nii.gz"
+        upload = {"file": ("scan.nii.gz", file), "label": ("label.nii.gz", whole.read_bytes())}
+        answer = requests.post(f"{client.address}/infer/{model}", params={"output": "image"}, files=upload)
+    assert answer.status_code == 400, answer.text
+    assert ".nii.gz" in answer.json()["detail"] and "\n" not in answer.json()["detail"]
+    assert requests.get(f"{client.address}/info/").status_code == 200
+
+
 def test_an_uploaded_image_is_taken(client: Client, tmp_path: Path) -> None:
     with (client.studies / "phantom_3.nii.gz").open("rb") as file:
         upload = {"file": ("scan.nii.gz", file)}

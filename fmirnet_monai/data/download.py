@@ -135,7 +135,9 @@ def _fetch(url: str, partial: Path, size: int) -> None:
 
 
 def _open(url: str, headers: dict[str, str] | None = None) -> Any:
+    if not url.startswith(("https://", "http://")):  # the record names files of its server, not of this computer
+        raise ValueError(f"{url}: is no address of http or https; check the record.")
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=60)
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=60)  # nosec B310
     except OSError as error:
         raise OSError(f"{url}: can't be reached ({error}); check the network and start again.") from error

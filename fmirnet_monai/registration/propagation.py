@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.spatial import DisplacementField, Grid, resize, smooth, warp
 from fmirnet_monai.spatial.image import on_grid, plain
-from fmirnet_monai.utils import at_a_time
 
 from .base import PairRegistrar
 

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from fmirnet_monai.utils import at_a_time, read_json, write_text
+from fmirnet_monai.parallel import at_a_time
+from fmirnet_monai.utils import read_json, write_text
 
 from .comparison import Cases, run_case
 from .methods import Context, MethodSpec

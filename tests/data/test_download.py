@@ -109,3 +109,9 @@ def test_unknown_archive_and_unreachable_server_are_named(server: Server, tmp_pa
         download_chaos(tmp_path, "other.zip", record_url=server.record)
     with pytest.raises(OSError, match=r"127\.0\.0\.1:1/.*start again"):
         download_chaos(tmp_path, record_url="http://127.0.0.1:1/record")
+
+
+def test_only_addresses_of_the_web_are_asked(tmp_path: Path) -> None:
+    (tmp_path / "record").write_text("{}")
+    with pytest.raises(ValueError, match="is no address of http or https"):
+        download_chaos(tmp_path / "out", record_url=f"file://{tmp_path}/record")

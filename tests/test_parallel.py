@@ -1,4 +1,4 @@
-"""Small things that several rooms need: several items at a time."""
+"""Several items at a time, in threads and in processes."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from fmirnet_monai.utils import at_a_time
+from fmirnet_monai.parallel import at_a_time
 
 CPU = torch.device("cpu")
 
