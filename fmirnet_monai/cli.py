@@ -22,6 +22,7 @@ import fmirnet_monai
 from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
 from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain, one_line
 from fmirnet_monai.interrupts import Terminated, told_to_stop
+from fmirnet_monai.streams import best_effort
 
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 
@@ -31,34 +32,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     So does an interrupt, with 130, or a request to end, with 143, once what is half-written is removed.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    message, status = "", FAILED
+    with best_effort():
+        message, status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if message:  # printed only here, where the traceback is gone and with it any progress bar
+            print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    if message:
+        sys.exit(status)
+
+
+def _run(words: list[str]) -> tuple[str, int]:
+    """What is to be told, empty where the command succeeds, and the exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     shown, warnings.showwarning = warnings.showwarning, _warn
     try:
         if words == ["--version"]:
             print(fmirnet_monai.__version__)
-            return
+            return "", 0
         command, name, options = _find_command(words)
         if (not options and isinstance(command, dict)) or _asks_help(options):
             print(_help(command, name))
-            return
+            return "", 0
         options = _checked_words(command, options)
         tree = functools.reduce(lambda inner, word: {word: inner}, reversed(name), _checked(command))
         with told_to_stop():
             fire.Fire(tree, command=[*name, *options], name=PROGRAM)
     except (KeyboardInterrupt, Terminated) as error:
-        status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        message = STOPPED
+        return STOPPED, TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
-        message = explain(error)
-        if not message:
-            raise
+        if message := explain(error):
+            return message, FAILED
+        raise
     finally:
         warnings.showwarning = shown
-    if message:  # printed only here, where the traceback is gone and with it any progress bar
-        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
-        sys.exit(status)
+    return "", 0
 
 
 def _warn(message: Warning | str, *where: Any, **more: Any) -> None:

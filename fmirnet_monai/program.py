@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fmirnet_monai.errors import PROGRAM, STOPPED, TERMINATED, explain
+from fmirnet_monai.streams import BestEffort
 
 ROOT = Path(__file__).parent
 LATER = re.compile(r"\n\n(?:The above exception was|During handling of).*\n\n")  # between two tracebacks in one text
@@ -31,6 +32,7 @@ def serve_bundles() -> None:
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")  # a decoder of NVIDIA's for DICOM
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     sys.excepthook = report
+    sys.stderr = BestEffort(sys.stderr)
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
 

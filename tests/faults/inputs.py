@@ -193,9 +193,9 @@ def export(folder: Path) -> Task:
     weights = bundle / "models" / "model.pt"
     weights.parent.mkdir()
     torch.manual_seed(0)
-    from fmirnet_monai.bundle import read_inference_config
+    from fmirnet_monai.bundle import read_config
 
-    torch.save(read_inference_config(bundle).get_parsed_content("network_def").state_dict(), weights)
+    torch.save(read_config(bundle).get("network_def").state_dict(), weights)
     words = ["bundle", "export", str(bundle), "--output_dir", str(folder / "out")]
     return Task(words, weights, folder / "out", folder / "out" / f"small_v{version(bundle)}.zip")
 

@@ -65,7 +65,9 @@ def test_a_file_at_fault(config: str, victim: str, name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("circumstance", CIRCUMSTANCES)
 @pytest.mark.parametrize("config", ["train", "inference"])
-def test_a_circumstance(config: str, circumstance: str, tmp_path: Path) -> None:
+def test_a_circumstance(
+    config: str, circumstance: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # what is shown goes to no file, which would be full, too
     task = task_of(tmp_path, "image")
     task.output.mkdir()
     with CIRCUMSTANCES[circumstance](task), pytest.raises(BaseException) as caught:

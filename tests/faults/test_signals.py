@@ -235,3 +235,14 @@ def test_a_run_that_is_alive_keeps_its_folder(tmp_path: Path) -> None:
     assert running.process.wait(SECONDS) == 0, running.said()[-2000:]
     table = json.loads((tmp_path / "out" / "second" / "metrics.json").read_text())
     assert table["files"] and work.result.is_file() and not partial_files(tmp_path)
+
+
+def test_work_goes_on_where_nobody_reads_its_progress(tmp_path: Path) -> None:
+    """A bar that can't be drawn once kept tqdm's lock, which every thread then waited for."""
+    work = of(long_list(tmp_path), "", "--metrics", "false")
+    gone, end = os.pipe()
+    os.close(gone)
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "2"}
+    with open(end, "wb") as stderr:
+        done = subprocess.run(work.words, cwd=REPOSITORY, env=environment, stderr=stderr, timeout=SECONDS, check=False)
+    assert done.returncode == 0 and work.result.is_file()
