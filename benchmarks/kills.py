@@ -288,7 +288,7 @@ def main() -> None:
             kind, small = SMALL[options.bundle]
             overrides = {**small, "max_epochs": options.epochs, "seed": options.seed, "amp": options.amp}
             sample = options.dataset_dir or folder / "sample"
-            ensure_sample(sample, folder / "sample", kind)
+            ensure_sample(sample / "datalist.json", folder / "sample", kind)
             kills = 10 if options.kills is None else options.kills
             seconds, found, differs = training(folder, options.bundle, sample, kills, options.seed, overrides)
             what = f"{options.bundle}, {options.epochs} epochs" + (", amp" if options.amp else "")
