@@ -239,7 +239,7 @@ def training(
 def aims(folder: Path, rng: random.Random, longest: float) -> list[tuple[str, Callable[[], bool]]]:
     """What a run is killed at: some time within so many seconds, ``last.pt`` just written, a file being written."""
     before = written(folder / "last.pt")
-    file = rng.choice(("partial_*", "partial_*_last.pt"))  # any, which is model.pt as a rule, or the one written last
+    file = rng.choice((".*_partial_*", ".last.pt_partial_*"))  # any, as a rule model.pt, or the one written last
     known = {path.name for path in folder.glob(file)}
     late = rng.uniform(0, 0.05)
 

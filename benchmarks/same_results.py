@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm import tqdm
 
-PARTIAL = re.compile(r"partial_|\..+_partial_")  # names of what is being written
+PARTIAL = re.compile(r"\..+_partial_")  # names of what is being written
 
 
 def leftovers(folder: Path) -> list[Path]:

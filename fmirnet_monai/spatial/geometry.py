@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmirnet_monai.utils import warn
 
 from .grid import Grid, transform
-from .headers import FARTHEST, check_nibabel
+from .headers import check_nibabel, check_stated_place
 
 APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
 ROUNDING = 1e-3  # voxels that single precision may set them apart
@@ -104,9 +104,7 @@ def nifti_affine(header: Any) -> NDArray[np.float64]:
     """
     import itk
 
-    stated = [header["pixdim"][:4], *(header[name] for name in PLACE[4:])]
-    if not all((np.abs(numbers) < FARTHEST).all() for numbers in stated):  # NaN neither; ITK would never end
-        raise ValueError("its place is not finite")
+    check_stated_place(header)
     alike = nib.Nifti1Header()
     alike.set_data_shape((1, 1, 1))
     alike.set_data_dtype(np.uint8)
@@ -119,6 +117,7 @@ def nifti_affine(header: Any) -> NDArray[np.float64]:
             return grid_of_itk(itk.imread(file, itk.UC)).affine
 
 
+@np.errstate(all="ignore")  # of numbers that are checked
 def nifti_place(path: str | Path) -> NDArray[np.float64] | None:
     """Where ITK places a NIfTI file on which other tools may differ, ``(4, 4)`` from voxel to RAS+ mm.
 

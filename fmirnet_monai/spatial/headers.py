@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+
 from fmirnet_monai.formats import suffix_of
 
 DEFLATED = 1032  # bytes that one byte of deflate can stand for at most
@@ -24,6 +27,8 @@ DIGITS = 64  # characters of a number
 FARTHEST = 1e12  # mm, beyond which products of three are no numbers in single precision
 AXES = 10  # that MetaImage and NRRD are read with
 TEXT_HEADERS = (".mha", ".mhd", ".nrrd", ".nhdr")
+PAIRS = (".hdr", ".img", ".img.gz")
+STATED = ("pixdim", "qoffset", "quatern", "srow")  # what names of numbers of a NIfTI's place begin with
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 GZIPPED = (".gz", ".mgz")
 
@@ -39,6 +44,8 @@ def itk_header(path: str | Path) -> Any:
 
     detached = _check_text(Path(path))
     _check_picture(Path(path))
+    if suffix_of(path, PAIRS):
+        check_stated_place(nib.load(path).header)
     header = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
     if header is None:
         raise ValueError("ITK knows no such format")
@@ -88,6 +95,13 @@ def check_nibabel(image: Any) -> None:
     needed = math.prod(size) * voxel
     if needed > SMALL and not _unpacks_to(file, needed):
         raise ValueError(f"its header states {tuple(size)} voxels, {needed} bytes, which its content is too short for")
+
+
+def check_stated_place(header: Any) -> None:
+    """Raise ValueError where a NIfTI's header states a place that is not finite, which ITK would never make out."""
+    stated = [np.ravel(header[name])[:4] for name in header if name.startswith(STATED)]
+    if not all((np.abs(numbers) < FARTHEST).all() for numbers in stated):  # NaN neither
+        raise ValueError("its place is not finite")
 
 
 def _unpacks_to(file: Path, needed: int) -> bool:
@@ -140,6 +154,9 @@ def _check_text(path: Path) -> tuple[Path, bool] | None:
     packed = fields.get("encoding", "") != "raw" if nrrd else fields.get("CompressedData", "").lower() == "true"
     named = fields.get("data file", fields.get("datafile", "")) if nrrd else fields.get("ElementDataFile", "")
     held = path if named in ("", "LOCAL", "Local", "local") else path.parent / named
+    length = fields.get("CompressedDataSize", "0")
+    if held.is_file() and not (length.isdigit() and int(length) <= held.stat().st_size):
+        raise ValueError(f"its header states {length} bytes, more than {held.name} has")
     return held, not packed and held.is_file()
 
 

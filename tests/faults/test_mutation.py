@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
 import os
+import re
 import signal
 import struct
 import zipfile
@@ -361,3 +363,35 @@ def test_weights_that_are_no_state_dict(tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"{number}.pt")
         with pytest.raises(ValueError, match=rf"{number}\.pt"):
             READERS["weights"](tmp_path / f"{number}.pt")
+
+
+def test_a_pair_of_files_whose_place_is_not_finite(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "pair.hdr")
+    content = bytearray((tmp_path / "pair.hdr").read_bytes())
+    place = nib.Nifti1PairHeader.template_dtype.fields["srow_y"][1] + 4
+    content[place : place + 4] = np.float32(np.nan).tobytes()
+    (tmp_path / "pair.hdr").write_bytes(content)
+    with pytest.raises(ValueError, match=r"pair\.hdr: .*its place is not finite"):
+        read_image(tmp_path / "pair.hdr")
+
+
+def test_a_metaimage_of_more_bytes_than_there_are(tmp_path: Path) -> None:
+    itk.imwrite(itk.image_from_array(np.zeros((6, 5, 4), np.int16)), str(tmp_path / "a.mha"), compression=True)
+    content = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(
+        re.sub(rb"CompressedDataSize = \d+", b"CompressedDataSize = " + b"9" * 20, content)
+    )
+    with pytest.raises(ValueError, match=r"a\.mha: .*states 9{20} bytes, more than a\.mha has"):
+        read_image(tmp_path / "a.mha")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_spacing_that_is_infinite_is_warned_of_by_nobody(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([2, 2, 2, 1]))
+    image.header.set_qform(image.affine, 1)
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[80:84] = np.float32(np.inf).tobytes()  # pixdim[1]
+    (tmp_path / "a.nii").write_bytes(content)
+    with contextlib.suppress(ValueError):
+        ReadImaged(["image"])({"image": str(tmp_path / "a.nii")})
