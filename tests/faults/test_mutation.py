@@ -368,7 +368,7 @@ def test_weights_that_are_no_state_dict(tmp_path: Path) -> None:
 def test_a_pair_of_files_whose_place_is_not_finite(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Pair(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "pair.hdr")
     content = bytearray((tmp_path / "pair.hdr").read_bytes())
-    place = nib.Nifti1PairHeader.template_dtype.fields["srow_y"][1] + 4
+    place = nib.nifti1.header_dtype.fields["srow_y"][1] + 4
     content[place : place + 4] = np.float32(np.nan).tobytes()
     (tmp_path / "pair.hdr").write_bytes(content)
     with pytest.raises(ValueError, match=r"pair\.hdr: .*its place is not finite"):
