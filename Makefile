@@ -57,7 +57,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 test: lint
 	$(PYTEST) -m "not slow"
 
-test-all: test
+test-all:
+	$(MAKE) --jobs 2 test label-env  # one computes while the other is fetched
 	$(PYTEST) -m slow
 	$(MAKE) test-label
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from faults import test_bundles, test_matrix, test_signals
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGKILL")
 NAMES = {"register": "register", "batch": "batch", "compare": "compare", "propagate": "propagate"}
 NAMES |= {"export": "export", "prepare folder": "prepare"}  # of an entry, its name among the works that get signals
 WORKER = {"batch"}
@@ -16,8 +15,8 @@ def rows() -> dict[str, dict[str, str]]:
     for entry, (_, faults) in test_matrix.ENTRIES.items():
         cells = {name: test_matrix.NO_MEANING.get((entry, name), "yes") for name in faults}
         cells |= dict.fromkeys(test_matrix.CIRCUMSTANCES, "yes")
-        if NAMES.get(entry) in test_signals.WORKS:
-            cells |= dict.fromkeys(SIGNALS, "yes")
+        if (work := NAMES.get(entry, "")) in test_signals.WORKS:
+            cells |= _signals(work)
         if entry in WORKER:
             cells["worker dies"] = "yes"
         found[entry] = cells
@@ -25,8 +24,12 @@ def rows() -> dict[str, dict[str, str]]:
         for victim, faults in test_bundles.VICTIMS.items():
             entry = name if victim == "image" else f"{name}, {victim}"
             found[entry] = {fault: test_bundles.LEGITIMATE.get(fault, "yes") for fault in faults}
-        found[name] |= dict.fromkeys((*test_bundles.CIRCUMSTANCES, *SIGNALS), "yes")
+        found[name] |= {**dict.fromkeys(test_bundles.CIRCUMSTANCES, "yes"), **_signals(name.split()[-1])}
     return found
+
+
+def _signals(work: str) -> dict[str, str]:
+    return dict.fromkeys((number.name for number in test_signals.signals_of(work)), "yes")
 
 
 def markdown() -> str:
