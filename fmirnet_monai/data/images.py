@@ -218,8 +218,10 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
         ) from error
     stored: Any = image.dataobj
     whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4 and (stored.slope, stored.inter) == (1, 0)
-    labels = whole and precision is np.float64  # which take an eighth as they are
-    return np.asanyarray(stored, dtype=None if labels else precision).reshape(size), grid
+    if precision is np.float64 and whole:  # labels, which take an eighth as they are
+        return np.asanyarray(stored).reshape(size), grid
+    small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2  # whose multiples single precision holds
+    return np.asanyarray(stored, dtype=np.float32 if small else precision).reshape(size), grid
 
 
 def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:

@@ -759,3 +759,12 @@ def test_chaos_series_agrees_with_its_own_reader(real_data: Path) -> None:
     image, volume = read_image(case / "DICOM_anon"), read_chaos_case(case)
     assert Grid.of(image).matches(Grid(volume.image.shape, volume.affine))
     np.testing.assert_array_equal(image[0].numpy(), volume.image)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_a_label_map_that_is_scaled_takes_single_precision(kind: type, tmp_path: Path) -> None:
+    stored = np.arange(8 * 9 * 10).reshape(8, 9, 10) % np.iinfo(kind).max
+    image = nib.Nifti1Image(stored.astype(kind), np.eye(4))
+    image.header.set_slope_inter(257, 3)
+    nib.save(image, tmp_path / "label.nii")
+    assert torch.equal(read_label(tmp_path / "label.nii")[0].as_tensor(), torch.as_tensor(257 * stored + 3).int())
