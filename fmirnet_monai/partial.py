@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
 try:
@@ -17,6 +18,8 @@ except ImportError:  # Windows, where what a killed run has left stays
     fcntl = None  # type: ignore[assignment]
 
 FAILED_WRITES = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+SELDOM = 100  # times as long as looking through a place takes, until it is done again
+_again: dict[Path, float] = {}  # from when on each place may be looked through again
 FORM = re.compile(r"\..+_partial_[0-9a-f]{12}")
 
 
@@ -100,9 +103,10 @@ def _make(folder: Path) -> int | None:
 
 
 def _remove_leftovers(place: Path) -> None:
-    """Remove the folders of this kind whose run is dead."""
+    """Remove the folders of this kind whose run is dead, with a hundredth of the time at most: a place may be large."""
     found: list[Path] = []
-    if fcntl is None:
+    begin = monotonic()
+    if fcntl is None or begin < _again.get(place, 0.0):
         return
     with suppress(OSError), os.scandir(place) as entries:
         found = [Path(entry.path) for entry in entries if FORM.fullmatch(entry.name) and entry.is_dir()]
@@ -114,3 +118,4 @@ def _remove_leftovers(place: Path) -> None:
                 shutil.rmtree(folder)
             finally:
                 os.close(held)
+    _again[place] = monotonic() + SELDOM * (monotonic() - begin)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fmirnet_monai.output import require_folder, require_output, result_folder
-from fmirnet_monai.utils import replacing
+from fmirnet_monai.utils import replacing, write_text
 
 
 def write(folder: Path, names: Sequence[str], text: str, inputs: Iterable[Path] = (), listed: bool = True) -> None:
@@ -117,3 +119,18 @@ def test_two_that_write_one_file_at_a_time_don_t_meet(tmp_path: Path) -> None:
         one.write_text("one")
         other.write_text("other")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_large_folder_is_not_looked_through_for_each_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def slowly(place: Path) -> Any:
+        looked.append(str(place))
+        time.sleep(0.02)
+        return iter_entries(place)
+
+    iter_entries = os.scandir
+    monkeypatch.setattr(os, "scandir", slowly)
+    for number in range(5):
+        write_text(tmp_path / f"{number}.txt", "x")
+    assert looked.count(str(tmp_path)) == 1
