@@ -58,7 +58,8 @@ def itk_header(path: str | Path) -> Any:
     check_room(size, voxel, file, 0 if raw else SMALL, 1 if raw else DEFLATED)
     place = [float(n) for axis in axes for n in (header.GetOrigin(axis), *header.GetDirection(axis))]
     spacing = [float(header.GetSpacing(axis)) for axis in axes]
-    if not all(abs(n) < FARTHEST for n in (*place, *spacing)) or any(n == 0 for n in spacing):  # NaN neither
+    unknown = 0 in spacing and header.GetNameOfClass() != "GDCMImageIO"  # of DICOM slices positions say it
+    if unknown or not all(abs(n) < FARTHEST for n in (*place, *spacing)):  # NaN neither
         raise ValueError(f"its spacing {spacing}, origin or directions are no finite place")
     return header
 

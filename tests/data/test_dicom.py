@@ -33,6 +33,8 @@ RAS = np.diag([-1.0, -1, 1, 1]) @ LPS
         (lambda f: change_tags(f[2], PixelSpacing=[3, 3]), r"slices differ in orientation or pixel size"),
         (lambda f: change_tags(f[2], ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), r"slices differ in orientation"),
         (lambda f: change_tags(f[2], SpacingBetweenSlices=0), r"2\.dcm: its SpacingBetweenSlices is 0; remove it"),
+        (lambda f: change_tags(f[0], SpacingBetweenSlices=0), r"0\.dcm: its SpacingBetweenSlices is 0; remove it"),
+        (lambda f: change_tags(f[0], PixelSpacing=[0, 1]), r"0\.dcm: its PixelSpacing is \[0\.0, 1\.0\]"),
         (lambda f: [change_tags(x, ImagePositionPatient=[33, -20, 7]) for x in f], r"lie at one place"),
         (lambda f: change_tags(f[2], ImagePositionPatient=[33, -20, 3]), r"lie at one place"),
         (lambda f: change_tags(f[2], Rows=3, Columns=2, PixelData=bytes(12)), r"2\.dcm: is 2 x 3, other .* are 7 x 6"),
