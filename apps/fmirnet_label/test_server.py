@@ -31,14 +31,16 @@ from sample import write_studies
 
 APP = Path(__file__).parent
 BUNDLES = APP.parents[1] / "bundles"
+TESTS = APP.parents[1] / "tests"
 SECONDS = 180  # that the server may take to start
 
 
 class Client:
     """Requests to one server."""
 
-    def __init__(self, address: str, studies: Path, truth: Path) -> None:
+    def __init__(self, address: str, process: subprocess.Popen, studies: Path, truth: Path) -> None:
         self.address = address
+        self.process = process
         self.studies = studies
         self.truth = truth
 
@@ -89,7 +91,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], address: str, log: Path, environment: dict[str, str] | None = None) -> Iterator[None]:
+def running(
+    command: list[str], address: str, log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen]:
     """A process as long as the block lasts, which begins once its address answers; fails with what it wrote."""
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
@@ -103,7 +107,7 @@ def running(command: list[str], address: str, log: Path, environment: dict[str, 
                     time.sleep(1)
             else:
                 pytest.fail(log.read_text()[-2000:])
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait()
@@ -133,8 +137,8 @@ def server(app: Path, source: Path | str, studies: Studies, *conf: str, before: 
         command += ["--conf", name, value]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "MONAI_LABEL_SERVER_PORT": str(port)}
     address = f"http://127.0.0.1:{port}"
-    with running(command, f"{address}/info/", app.parent / "server.log", environment):
-        yield Client(address, studies.images, studies.truth)
+    with running(command, f"{address}/info/", app.parent / "server.log", environment) as process:
+        yield Client(address, process, studies.images, studies.truth)
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +286,28 @@ def test_a_bundle_without_weights_is_answered_and_the_server_lives_on(tmp_path: 
         answer = client.infer("rfcn_chaos", "phantom_3")
         assert answer.status_code == 404 and "model: rfcn_chaos has no weights; train it" in answer.json()["detail"]
         assert client.dice(client.infer("runet_chaos", "phantom_3"), "phantom_3", tmp_path) > 0.5
+
+
+def test_missing_rights_are_named_and_a_killed_server_has_lost_nothing(tmp_path: Path) -> None:
+    app, studies = copy_of_app(tmp_path), make_studies(tmp_path)
+    image = studies.images / "phantom_3.nii.gz"
+    before = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r}); from faults.circumstances import ordinary_user; "
+        "sys.path.pop(0); held = ordinary_user(); held.__enter__()"
+    )
+    with server(app, studies.images, studies, before=before) as client:
+        image.chmod(0o000)
+        for model in ("runet_chaos", "registration"):
+            answer = client.infer(model, "phantom_3")
+            assert answer.status_code == 400, answer.text
+            assert "phantom_3.nii.gz" in answer.json()["detail"] and "ermission" in answer.json()["detail"]
+        image.chmod(0o644)
+        client.submit("phantom_3", studies.truth / "phantom_3.nii.gz")
+        client.process.kill()
+        client.process.wait()
+    with server(app, studies.images, studies) as client:
+        assert requests.get(f"{client.address}/info/").json()["datastore"]["completed"] == 3
+        assert client.dice(client.infer("runet_chaos", "phantom_4"), "phantom_4", tmp_path) > 0.5
 
 
 def test_bundles_load_in_the_stock_app(tmp_path: Path) -> None:
