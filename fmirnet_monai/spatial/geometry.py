@@ -101,6 +101,7 @@ def nifti_affine(header: Any) -> NDArray[np.float64]:
 
     Raises:
         RuntimeError: when ITK can't express either, as a sheared sform without a qform.
+        ValueError: when one of them is not finite.
     """
     import itk
 

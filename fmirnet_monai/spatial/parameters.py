@@ -44,24 +44,18 @@ def check_parameters(kind: str, parameters: ArrayLike, fixed: ArrayLike) -> None
 
 
 def _of_text(text: str) -> Iterator[Part]:
-    parts: list[dict[str, str]] = []
+    parts: list[dict[str, list[str]]] = []
     for line in text.splitlines():
-        if match := re.match(r"\s*(Transform|Parameters|FixedParameters)\s*:(.*)", line):
-            name, value = match.groups()
-            parts += [{}] if name == "Transform" or not parts else []
-            parts[-1][name] = value.strip()
-        elif re.search(rf"[-+.\deE]{{{DIGITS}}}", line):
-            raise ValueError(f"a number of its line {line[:40]!r} is more than {DIGITS} characters long")
+        match = re.match(r"\s*(Transform|Parameters|FixedParameters)\s*:(.*)", line)
+        words = match[2].split() if match else re.findall(r"[-+.\deE]+", line)
+        if any(len(word) >= DIGITS for word in words):
+            raise ValueError(f"a number of its line {line[:40]!r} is more than {DIGITS - 1} characters long")
+        if match:
+            parts += [{}] if match[1] == "Transform" or not parts else []
+            parts[-1][match[1]] = words
     for part in parts:
-        numbers = [
-            [float(word) for word in part.get(name, "").split() if len(word) <= DIGITS or _too_long(word)]
-            for name in ("Parameters", "FixedParameters")
-        ]
-        yield part.get("Transform", ""), np.array(numbers[0]), np.array(numbers[1])
-
-
-def _too_long(word: str) -> bool:
-    raise ValueError(f"its number {word[:40]!r} is more than {DIGITS} characters long")
+        parameters, fixed = (np.array(part.get(name, []), float) for name in ("Parameters", "FixedParameters"))
+        yield " ".join(part.get("Transform", [])), parameters, fixed
 
 
 def _of_matlab(content: bytes) -> Iterator[Part]:

@@ -6,14 +6,18 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged
-from monai.utils import MetaKeys
+from monai.utils import MetaKeys, ensure_tuple
+from numpy.typing import NDArray
 
 from fmirnet_monai.formats import NIFTI, suffix_of
-from fmirnet_monai.spatial.geometry import nifti_place, read_nifti
+from fmirnet_monai.spatial.geometry import nifti_place
+from fmirnet_monai.spatial.headers import check_nibabel
 from fmirnet_monai.utils import reading
 
 DAMAGED = "get what is damaged again, or convert it to .nii.gz"
@@ -41,21 +45,27 @@ class ReadImaged(LoadImaged):
         Raises:
             ValueError: naming the file, when one can't be read or has another number of axes.
         """
-        files = [data[key] for key in self.key_iterator(dict(data))]
-        for file in files:
-            if isinstance(file, str | Path) and suffix_of(file, NIFTI):
-                with reading(file, f"can't be read as an image ({{}}); {DAMAGED}."):
-                    read_nifti(file)  # whose header is checked then
-        with reading(", ".join(map(str, files)), f"can't be read as images ({{}}); {DAMAGED}."):
+        files = {key: ensure_tuple(data[key]) for key in self.key_iterator(dict(data))}
+        places = {key: self._place(given[0]) for key, given in files.items()}
+        named = ", ".join(str(file) for given in files.values() for file in given)
+        with reading(named, f"can't be read as images ({{}}); {DAMAGED}."):
             result: dict[Hashable, Any] = super().__call__(data, reader)
         for key in self.key_iterator(result):
-            image = result[key]
-            file = str(image.meta["filename_or_obj"]) if isinstance(image, MetaTensor) else ""
-            self._check_axes(file or str(key), image)
-            if suffix_of(file, NIFTI) and (place := nifti_place(file)) is not None:
+            image, place = result[key], places[key]
+            self._check_axes(", ".join(map(str, files[key])), image)
+            if place is not None and isinstance(image, MetaTensor):
                 image.affine = torch.from_numpy(place)
                 image.meta[MetaKeys.ORIGINAL_AFFINE] = torch.from_numpy(place.copy())
         return result
+
+    @staticmethod
+    def _place(file: Any) -> NDArray[np.float64] | None:
+        """Where ITK places a NIfTI on which tools differ, see :py:func:`nifti_place`; its header is checked first."""
+        if not isinstance(file, str | Path) or not suffix_of(file, NIFTI):
+            return None
+        with reading(file, f"can't be read as an image ({{}}); {DAMAGED}."):
+            check_nibabel(nib.load(file))
+            return nifti_place(file)
 
     def _check_axes(self, name: str, image: torch.Tensor) -> None:
         if image.ndim not in (2, 3) or sum(size > 1 for size in image.shape) < 2:

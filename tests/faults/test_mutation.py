@@ -202,7 +202,7 @@ def test_bytes_behind_the_pixels_of_dicom(tmp_path: Path, seeds: list[Seed]) -> 
     [
         ("Euler3DTransform_double_3_3", "nan 0.2 0.3 0 0 0", "0 0 0 0", "not finite"),
         ("Euler3DTransform_double_3_3", "File 0.2 0.3 0 0 0", "0 0 0 0", "could not convert"),
-        ("Euler3DTransform_double_3_3", "1" * 5000 + " 0 0 0 0 0", "0 0 0 0", "more than 64 characters"),
+        ("Euler3DTransform_double_3_3", "1" * 5000 + " 0 0 0 0 0", "0 0 0 0", "more than 63 characters"),
         ("BSplineTransform_double_3_3", "0 " * 192, "4 4 -1 0 0 0 1 1 1 1 0 0 0 1 0 0 0 1", "on a grid of"),
         ("BSplineTransform_double_3_3", "0 " * 192, "4 4 9 0 0 0 1 1 1 1 0 0 0 1 0 0 0 1", "192 parameters on a grid"),
         ("BSplineTransform_double_3_3", "0 " * 192, "4 4 4 0 0 0 1 1 1 1 0 -1e308 0 1 0 0 0 1", "not finite, or too"),

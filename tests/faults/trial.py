@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ SPARE = 64 << 20  # bytes beyond four times the content
 GUARD = 6 << 30  # of address space that a reader may ask for at once, more than any file here needs
 LONGEST = 1000  # characters of a line that a person still reads
 GOOD = ("read", "refused")
+COPY, ENDED = "copy", "ended"  # what the server itself tells of: a new copy's number, how the last one ended
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -65,12 +67,13 @@ class Reader:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(theirs, list(warm_up)), daemon=True)
+        self.number = 0
 
     def __enter__(self) -> Reader:
         self.process.start()
         if refused := self.pipe.recv():
             raise ValueError(f"can't be read undamaged: {refused}")
-        self.copy: int = self.pipe.recv()
+        self.copy: int = self._next(COPY)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,25 +83,40 @@ class Reader:
     def read(self, case: Seed, folder: Path, limit: float = LIMIT) -> Outcome:
         """Read a case whose files stand in a folder."""
         begin = time.monotonic()
-        self.pipe.send((case.reader, folder, case.given))
-        if not self.pipe.poll(limit):
+        self.number += 1
+        self.pipe.send((self.number, case.reader, folder, case.given))
+        found = self._answer(begin + limit)
+        if found is None:
             self._end()
             found = Outcome("hang", f"not done after {limit:g} s")
-        else:
-            answer = self.pipe.recv()
-            found = answer if isinstance(answer, Outcome) else self._restarted(answer)
         return self._judged(replace(found, seconds=time.monotonic() - begin), case, folder)
 
-    def _restarted(self, answer: str) -> Outcome:
-        self.copy = self.pipe.recv()
-        return Outcome("crash", answer)
+    def _answer(self, end: float) -> Outcome | None:
+        """What is said of the last case until some time; None for nothing.
+
+        A copy that died before it took a case leaves it to the next one, whose answer is nobody's by then.
+        """
+        while self.pipe.poll(max(0.0, end - time.monotonic())):
+            about, said = self.pipe.recv()
+            if about == self.number:
+                return said
+            if about == ENDED:
+                self.copy = self._next(COPY)
+                return Outcome("crash", said)
+        return None
+
+    def _next(self, wanted: str) -> Any:
+        """What is said next about something, all else passed over."""
+        while True:
+            about, said = self.pipe.recv()
+            if about == wanted:
+                return said
 
     def _end(self) -> None:
         """End the copy; the next one tells its number."""
         os.kill(self.copy, signal.SIGKILL)
-        while not isinstance(answer := self.pipe.recv(), int):
-            pass
-        self.copy = answer
+        self._next(ENDED)
+        self.copy = self._next(COPY)
 
     def _judged(self, found: Outcome, case: Seed, folder: Path) -> Outcome:
         content = sum(unpacked(data) for data in case.files.values())
@@ -138,11 +156,11 @@ def _serve(pipe: Connection, warm_up: Sequence[Seed]) -> None:
         if copy == 0:
             _work(pipe)
             os._exit(0)
-        pipe.send(copy)
+        pipe.send((COPY, copy))
         code = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
         if code == 0:
             os._exit(0)  # at once: what is loaded takes seconds to be taken down
-        pipe.send(f"the process ended with {code}")
+        pipe.send((ENDED, f"the process ended with {code}"))
 
 
 def _load(warm_up: Sequence[Seed]) -> str:
@@ -162,12 +180,12 @@ def _work(pipe: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + GUARD, size + GUARD))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while (task := pipe.recv()) is not None:
-        reader, folder, given = task
+        number, reader, folder, given = task
         before = _status("VmRSS")
         if CLEAR.exists():
             CLEAR.write_text("5")  # the peak starts from here
         outcome = _attempt(reader, folder / given)
-        pipe.send(replace(outcome, growth=_status("VmHWM") - before))
+        pipe.send((number, replace(outcome, growth=_status("VmHWM") - before)))
 
 
 def _attempt(reader: str, path: Path) -> Outcome:
