@@ -134,7 +134,9 @@ def _write_dicom(result: Registration, series: data.DicomPair, folder: Path) -> 
     result.notes.extend(series.notes())
     written = series.write_series(result.warped, result.field, Grid.of(result.moving), folder / SERIES)
     series.write_transform(result.map if result.deformable.ddf.any() else result.affine, folder / "transform.dcm")
-    if result.warped_label is not None and result.warped_label.any():
+    if result.warped_label is not None and not result.warped_label.any():
+        result.notes.append("Nothing of the moving label lies on the fixed image: there is no warped_label.dcm.")
+    elif result.warped_label is not None:
         series.write_label(result.warped_label, written, folder / "warped_label.dcm")
 
 

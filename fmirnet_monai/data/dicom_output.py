@@ -28,7 +28,7 @@ OTHER = {  # of it, what is true of the moving images' own grid and device alone
     *("SoftwareVersions", "DeviceUID", "GantryID"),
 }
 PIXELS = {  # what describes the stored numbers and how they are shown
-    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "PresentationLUTShape", "BurnedInAnnotation"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "AcquisitionNumber"),
     *("BodyPartExamined", "AnatomicRegionSequence", "ContrastBolusAgent"),
@@ -100,13 +100,13 @@ class DicomPair:
             folder: made here.
 
         Returns:
-            the datasets that were written.
+            the datasets that were written, without their pixels.
         """
         from pydicom.uid import generate_uid
 
         folder.mkdir()
         values, grid = warped.detach().cpu()[0], field.grid
-        common = self._common(grid, str(generate_uid(prefix=None)))
+        common = self._common(grid)
         written = []
         for index, sources in enumerate(_sources(field, moving_grid)):
             image = deepcopy(common)
@@ -121,14 +121,15 @@ class DicomPair:
             image.PixelData = self._pixels(values[..., index].numpy())
             image["PixelData"].VR = "OW"
             image.save_as(folder / f"{index + 1:05d}.dcm", enforce_file_format=True)
+            del image.PixelData
             written.append(image)
         return written
 
-    def _common(self, grid: Grid, series: str) -> Any:
+    def _common(self, grid: Grid) -> Any:
         """What all slices of the registered series have."""
         shared, kind = self.moving.shared, str(self.moving.slices[0].SOPClassUID)
         named = " ".join(f"{shared.get('SeriesDescription') or ''} registered".split())
-        image = new_object(self.moving, kind, series, str(shared.get("Modality", "CT" if kind == CT else "MR")), named)
+        image = new_object(self.moving, kind, "CT" if kind == CT else "MR", named, 0)
         for element in shared:
             if (element.tag.group == ACQUIRED and element.keyword not in OTHER) or element.keyword in PIXELS:
                 image.add(deepcopy(element))
@@ -156,6 +157,7 @@ class DicomPair:
             image.SpacingBetweenSlices = decimals([grid.spacing[2]])[0]
         image.PixelSpacing = decimals(grid.spacing[1::-1])
         image.Columns, image.Rows = grid.shape[:2]
+        image.HighBit = image.BitsStored - 1
         if kind == CT or stored.scaled:
             image.RescaleSlope, image.RescaleIntercept = decimals([stored.slope, stored.inter])
             image.RescaleType = shared.get("RescaleType") or ("HU" if kind == CT else "US")
@@ -174,11 +176,9 @@ class DicomPair:
             file: to write.
         """
         from pydicom.dataset import Dataset
-        from pydicom.uid import generate_uid
 
         affine = isinstance(found, Affine)
-        series = str(generate_uid(prefix=None))
-        result = new_object(self.moving, SPATIAL if affine else DEFORMABLE, series, "REG", "Registration")
+        result = new_object(self.moving, SPATIAL if affine else DEFORMABLE, "REG", "Registration", 1)
         fixed = self.fixed.slices[0]
         result.FrameOfReferenceUID = fixed.FrameOfReferenceUID
         result.PositionReferenceIndicator = fixed.get("PositionReferenceIndicator") or ""
@@ -256,7 +256,7 @@ class DicomPair:
             segmentation_type="BINARY",
             segment_descriptions=segments,
             series_instance_uid=hd.UID(),
-            series_number=series_number(self.moving) + 1,
+            series_number=series_number(self.moving, 2),
             sop_instance_uid=hd.UID(),
             instance_number=1,
             manufacturer=SOFTWARE,

@@ -131,15 +131,15 @@ def _stored(part: Any, path: Path) -> Stored:
     return Stored(kind, slope, inter, bits)
 
 
-def new_object(moving: SourceSeries, sop_class: str, series: str, modality: str, description: str) -> Any:
+def new_object(moving: SourceSeries, sop_class: str, modality: str, description: str, number: int) -> Any:
     """A new object of the moving images' patient and study: who, when, and by what it was made.
 
     Args:
         moving: whose patient and study it gets.
         sop_class: its UID.
-        series: UID of the series that it belongs to.
-        modality: of that series.
+        modality: of the series that it belongs to.
         description: of that series.
+        number: of that series, among those that are derived from the moving one.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
@@ -155,8 +155,9 @@ def new_object(moving: SourceSeries, sop_class: str, series: str, modality: str,
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID = UID(sop_class)
     result.file_meta.MediaStorageSOPInstanceUID = result.SOPInstanceUID = generate_uid(prefix=None)
-    result.Modality, result.SeriesInstanceUID, result.SeriesDescription = modality, series, description[:64]
-    result.SeriesNumber, result.InstanceNumber = series_number(moving), 1
+    result.Modality, result.SeriesDescription = modality, description[:64]
+    result.SeriesInstanceUID = generate_uid(prefix=None)
+    result.SeriesNumber, result.InstanceNumber = series_number(moving, number), 1
     for name in ("InstanceCreation", "Series", "Content"):
         setattr(result, f"{name}Date", now.strftime("%Y%m%d"))
         setattr(result, f"{name}Time", now.strftime("%H%M%S"))
@@ -167,9 +168,9 @@ def new_object(moving: SourceSeries, sop_class: str, series: str, modality: str,
     return result
 
 
-def series_number(moving: SourceSeries) -> int:
-    """Number of a series that is derived from another: a thousand further."""
-    return int(moving.shared.get("SeriesNumber") or 0) + 1000
+def series_number(moving: SourceSeries, number: int) -> int:
+    """What the series that are derived from the moving one are called, so that they follow the study's own."""
+    return 1000 + 10 * (int(moving.shared.get("SeriesNumber") or 0) % 10**6) + number
 
 
 def code_item(value: str, meaning: str) -> Any:

@@ -23,6 +23,7 @@ from .maps import Affine, Map, chain
 SPATIAL, DEFORMABLE = "1.2.840.10008.5.1.4.1.1.66.1", "1.2.840.10008.5.1.4.1.1.66.3"
 VECTOR = np.dtype("<f4")
 LONGEST = 2**32 - 2  # bytes that one element holds
+SINGULAR = 1e-9  # determinant of a matrix that can't be turned round
 ALIKE = 1e-6  # of lengths and cosines in a matrix
 
 
@@ -59,7 +60,10 @@ def _matrices(item: Any) -> Map:
     moving = [matrix for matrix in matrices if not np.array_equal(matrix, np.eye(4))]
     if len(moving) > 1:
         raise ValueError(f"one of its registrations is a product of {len(moving)} matrices; write it as one matrix")
-    return _affine(moving[0] if moving else np.eye(4)).inverse()
+    whole = moving[0] if moving else np.eye(4)
+    if abs(np.linalg.det(whole)) < SINGULAR:
+        raise ValueError(f"its matrix {whole.ravel().tolist()} has no inverse")
+    return _affine(whole).inverse()
 
 
 def _deformation(item: Any, big: bool) -> Map:
@@ -83,7 +87,7 @@ def _field(item: Any, big: bool) -> DisplacementField:
     size = [int(n) for n in item.GridDimensions]
     spacing, origin = _numbers(item, "GridResolution", 3), _numbers(item, "ImagePositionPatient", 3)
     axes = _numbers(item, "ImageOrientationPatient", 6).reshape(2, 3)
-    stored = bytes(item.VectorGridData)
+    stored = bytes(item.get("VectorGridData") or b"")
     needed = math.prod(size) * 3 * VECTOR.itemsize
     if len(size) != 3 or min(size) < 1 or len(stored) != needed or not (spacing > 0).all():
         raise ValueError(

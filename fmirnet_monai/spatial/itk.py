@@ -130,7 +130,8 @@ def read_transform(path: str | Path) -> Map:
         return read_displacement(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
-    with reading(path, "not a transform, or damaged: {}; get it again, or write it by ITK or ANTs."):
+    remedy = "give its map in another form" if dicom else "write it by ITK or ANTs"
+    with reading(path, f"not a transform, or damaged: {{}}; get it again, or {remedy}."):
         found = read_registration(path) if dicom else read_hdf5(path) if suffix_of(path, HDF5) else None
         if found is None:
             import itk
