@@ -96,7 +96,7 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
         for name in sorted(written - {METRICS}):
             os.replace(partial / name, target / name)
         for name in _files(before) - written:
-            if not (target / name).parent.is_symlink():
+            if (target / name).parent.is_dir() and not (target / name).parent.is_symlink():
                 (target / name).unlink(missing_ok=True)
         with suppress(OSError):  # of one that isn't there, or holds something else
             (target / SERIES).rmdir()

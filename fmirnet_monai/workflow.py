@@ -132,12 +132,13 @@ def _write_nifti(result: Registration, pair: Mapping[str, Any], dtype: str, fold
 def _write_dicom(result: Registration, series: data.DicomPair, folder: Path) -> None:
     """The same as DICOM."""
     result.notes.extend(series.notes())
-    written = series.write_series(result.warped, result.field, Grid.of(result.moving), folder / SERIES)
-    series.write_transform(result.map if result.deformable.ddf.any() else result.affine, folder / "transform.dcm")
+    written = data.write_dicom_series(series, result.warped, result.field, Grid.of(result.moving), folder / SERIES)
+    found = result.map if result.deformable.ddf.any() else result.affine
+    data.write_dicom_transform(series, found, folder / "transform.dcm")
     if result.warped_label is not None and not result.warped_label.any():
         result.notes.append("Nothing of the moving label lies on the fixed image: there is no warped_label.dcm.")
     elif result.warped_label is not None:
-        series.write_label(result.warped_label, written, folder / "warped_label.dcm")
+        data.write_dicom_label(series, result.warped_label, written, folder / "warped_label.dcm")
 
 
 def register_datalist(

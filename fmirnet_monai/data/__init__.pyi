@@ -13,7 +13,10 @@ from .datalist import (
     merge_datalists,
     saving_root,
 )
-from .dicom_output import DicomPair
+from .dicom_pair import DicomPair
+from .dicom_registration import write_dicom_transform
+from .dicom_segmentation import write_dicom_label
+from .dicom_series import write_dicom_series
 from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
@@ -89,6 +92,9 @@ __all__ = [
     "stored_as",
     "write_chaos_layout",
     "write_clip",
+    "write_dicom_label",
+    "write_dicom_series",
+    "write_dicom_transform",
     "write_echo_pairs",
     "write_echo_phantom",
     "write_image",
