@@ -87,7 +87,7 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
         yield partial
         written = set(files_of(partial))
         if any(SLICE.fullmatch(name) for name in written):
-            _require_own_folder(target / SERIES)
+            require_series_folder(target)
             (target / SERIES).mkdir(parents=True, exist_ok=True)
         target.mkdir(exist_ok=True)
         last, before = target / METRICS, target / f".{METRICS}"
@@ -132,8 +132,9 @@ def files_of(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
-def _require_own_folder(folder: Path) -> None:
-    """Raise OSError where files would be written to another place than below a result."""
+def require_series_folder(result: str | Path) -> None:
+    """Raise OSError where a result's DICOM series would be written to another place than below it."""
+    folder = Path(result) / SERIES
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise NotADirectoryError(f"{folder}: is a file or a link, where a folder is to be; move it away.")
 

@@ -27,7 +27,15 @@ from fmirnet_monai.formats import (
     stem,
     suffix_of,
 )
-from fmirnet_monai.output import METRICS, SERIES, files_of, require_folder, require_output, result_folder
+from fmirnet_monai.output import (
+    METRICS,
+    SERIES,
+    files_of,
+    require_folder,
+    require_output,
+    require_series_folder,
+    result_folder,
+)
 from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
@@ -82,9 +90,11 @@ def register_files(
         ValueError: for one that can't be used, in one line that names it.
     """
     wanted = outputs or Outputs()
+    dicom = wanted.format == "dicom"
+    if dicom:
+        require_series_folder(output_dir)
     inputs = [file for given in pair.values() for file in (given if isinstance(given, list) else [given])]
     with result_folder(output_dir, inputs) as folder:
-        dicom = wanted.format == "dicom"
         series = data.DicomPair.read(pair["moving"], pair["fixed"], "moving_label" in pair) if dicom else None
         loaded = data.read_pair(pair)
         result = method.register(**loaded.arguments())

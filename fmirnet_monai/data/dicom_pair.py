@@ -37,9 +37,7 @@ class DicomPair:
             ValueError: naming what can't be written of, and what to do.
             ModuleNotFoundError: for labels, where highdicom isn't installed.
         """
-        pair = cls(SourceSeries.read(moving), SourceSeries.read(fixed))
-        for side in (pair.moving, pair.fixed):
-            side.check_identity()
+        pair = cls(SourceSeries.to_refer_to(moving), SourceSeries.to_refer_to(fixed))
         kinds = {str(part.SOPClassUID) for part in pair.moving.slices}
         if len(kinds) != 1 or kinds & {CT, MR} != kinds:
             raise ValueError(

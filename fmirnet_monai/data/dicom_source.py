@@ -46,19 +46,14 @@ class SourceSeries:
 
     @classmethod
     def read(cls, path: str | Path) -> SourceSeries:
-        """Read a folder of slices, or one file of one slice.
+        """Read a folder of slices, or one file.
 
         Raises:
-            ValueError: naming it, when it is none, has several frames in a file, or lacks what identifies it.
+            ValueError: naming it, when it can't be read.
         """
         import pydicom
 
         source = Path(path)
-        if not source.is_dir() and not is_dicom(source):
-            raise ValueError(
-                f"{path}: is no DICOM; with --format dicom the moving and the fixed image are DICOM series: give one, "
-                "or leave out --format."
-            )
         with reading(source, "can't be read as a DICOM series ({}); get it again."):
             files = series_files(source) if source.is_dir() else [str(source)]
             if len(files) > 1:
@@ -68,15 +63,31 @@ class SourceSeries:
             for file in files:
                 check_elements(Path(file))
                 slices.append(pydicom.dcmread(file, stop_before_pixels=True))
-                if int(slices[-1].get("NumberOfFrames") or 1) > 1:
-                    raise ValueError(
-                        f"{file}: holds several frames; with --format dicom give series of one file a slice, to which "
-                        "emf2sf of dcm4che converts it."
-                    )
         return cls(source, slices)
 
-    def check_identity(self) -> None:
-        """Raise ValueError naming the series where a slice lacks a UID that others have to refer to."""
+    @classmethod
+    def to_refer_to(cls, path: str | Path) -> SourceSeries:
+        """The same of a series that DICOM objects are to refer to.
+
+        Raises:
+            ValueError: naming it, when it is none, has several frames in a file, or lacks what identifies it.
+        """
+        source = Path(path)
+        if source.is_file() and not is_dicom(source):
+            raise ValueError(
+                f"{path}: is no DICOM; with --format dicom the moving and the fixed image are DICOM series: give one, "
+                "or leave out --format."
+            )
+        series = cls.read(source)
+        series._check_identity()
+        return series
+
+    def _check_identity(self) -> None:
+        if any(int(part.get("NumberOfFrames") or 1) > 1 for part in self.slices):
+            raise ValueError(
+                f"{self.path}: holds several frames; with --format dicom give series of one file a slice, to which "
+                "emf2sf of dcm4che converts it."
+            )
         for name in IDENTITY:
             if not all(part.get(name) for part in self.slices):
                 raise ValueError(f"{self.path}: has no {name}, which DICOM output refers to; leave out --format dicom.")
@@ -127,8 +138,19 @@ def _stored(part: Any, path: Path) -> Stored:
     if allocated not in (8, 16, 32) or not 1 < bits <= allocated:
         raise ValueError(f"{path}: its pixels take {bits} of {allocated} bits; leave out --dtype and --format.")
     kind = np.dtype(f"{'i' if int(part.PixelRepresentation) else 'u'}{allocated // 8}")
-    slope, inter = (float(part.get(f"Rescale{name}") or value) for name, value in (("Slope", 1), ("Intercept", 0)))
+    holder = _transformation(part)
+    slope, inter = (float(holder.get(f"Rescale{name}") or value) for name, value in (("Slope", 1), ("Intercept", 0)))
     return Stored(kind, slope, inter, bits)
+
+
+def _transformation(part: Any) -> Any:
+    """What states the rescale of a file: itself, or that of its frames, which ITK reads by one of theirs."""
+    groups = [
+        *(part.get("SharedFunctionalGroupsSequence") or []),
+        *(part.get("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    items = [item for group in groups for item in group.get("PixelValueTransformationSequence") or []]
+    return items[0] if items else part
 
 
 def new_object(moving: SourceSeries, sop_class: str, modality: str, description: str, number: int) -> Any:

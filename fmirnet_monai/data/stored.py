@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fmirnet_monai.formats import FREESURFER, NIFTI, suffix_of
 from fmirnet_monai.spatial.dicom_elements import is_dicom
 from fmirnet_monai.spatial.headers import itk_header
+from fmirnet_monai.utils import reading
 
 FLOAT32, SAME = DTYPES = ("float32", "same")
 ALIGNED = 2  # NIfTI's code of a place that is another image's
@@ -80,8 +81,15 @@ def stored_as(path: str | Path) -> Stored:
 
     Args:
         path: of an image that :py:func:`fmirnet_monai.data.read_image` reads.
+
+    Raises:
+        ValueError: naming it, when that can't be made out.
     """
-    source = Path(path)
+    with reading(path, "the type that it is stored in can't be made out ({}); leave out --dtype same."):
+        return _stored_as(Path(path))
+
+
+def _stored_as(source: Path) -> Stored:
     if source.is_dir() or is_dicom(source):
         from .dicom_source import SourceSeries
 

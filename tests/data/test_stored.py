@@ -7,9 +7,12 @@ from pathlib import Path
 import itk
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
+from conftest import SeriesWriter, change_tags
 from PIL import Image
+from pydicom.dataset import Dataset
 
 from fmirnet_monai import __version__
 from fmirnet_monai.cli import main
@@ -135,3 +138,35 @@ def test_what_comes_of_no_nifti_is_aligned(tmp_path: Path) -> None:
     source = write_image(image, tmp_path / "a.mha", Grid(VALUES.shape, np.diag([-2.0, -2, 3, 1])))
     assert nifti_code(source) == 2
     assert int(nib.load(warped(source, tmp_path / "b.nii.gz")).header["sform_code"]) == 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_dicom_is_stored_as_its_tags_say(tmp_path: Path, write_series: SeriesWriter, frames: int) -> None:
+    (file, *_) = write_series(tmp_path / "s", np.arange(7 * 6 * 3).reshape(7, 6, 3), np.eye(4), rescale=[(2, -5)] * 3)
+    change_tags(file, BitsStored=12, HighBit=11)
+    expected = Stored(np.dtype("u2"), 2.0, -5.0, 12)
+    if frames == 1:
+        assert stored_as(file) == expected
+        return
+    dataset = pydicom.dcmread(file)
+    transformation, group = Dataset(), Dataset()
+    transformation.RescaleSlope, transformation.RescaleIntercept = 2, -5
+    group.PixelValueTransformationSequence = [transformation]
+    del dataset.RescaleSlope, dataset.RescaleIntercept
+    dataset.NumberOfFrames, dataset.SharedFunctionalGroupsSequence = frames, [group]
+    dataset.save_as(file)
+    assert stored_as(file) == expected
+
+
+def test_a_type_that_can_t_be_made_out_is_told(tmp_path: Path, write_series: SeriesWriter) -> None:
+    (file, *_) = write_series(tmp_path / "s", np.arange(42).reshape(7, 6, 1), np.eye(4))
+    change_tags(file, BitsStored=1)
+    with pytest.raises(ValueError, match=r"dcm: its pixels take 1 of 16 bits; leave out --dtype and --format"):
+        stored_as(file)
+
+
+def test_mgh_keeps_its_type(tmp_path: Path) -> None:
+    nib.save(nib.MGHImage(np.rint(VALUES).astype(np.int16), np.diag([2.0, 2, 3, 1])), tmp_path / "a.mgz")
+    found = nib.load(warped(tmp_path / "a.mgz", tmp_path / "b.nii", dtype="same"))
+    assert found.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(found.get_fdata(), np.rint(VALUES))
