@@ -25,11 +25,11 @@ OTHER = {  # of it, what is true of the moving images' own grid and device alone
     *("InPlanePhaseEncodingDirection", "AcquisitionMatrix", "PatientPosition", "DeviceSerialNumber"),
     *("SoftwareVersions", "DeviceUID", "GantryID"),
 }
-PIXELS = {  # what describes the stored numbers and how they are shown
+KEPT = {  # of other groups: what the stored numbers are and how they are shown, and of what
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "PixelRepresentation"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "PresentationLUTShape", "BurnedInAnnotation"),
     *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "AcquisitionNumber"),
-    *("BodyPartExamined", "AnatomicRegionSequence", "ContrastBolusAgent"),
+    *("AnatomicRegionSequence", "RecognizableVisualFeatures"),
 }
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 REQUIRED = {CT: {"KVP": "", "AcquisitionNumber": ""}}  # by an image, though it may not be known
@@ -80,7 +80,7 @@ def _common(pair: DicomPair, grid: Grid) -> Any:
     named = " ".join(f"{shared.get('SeriesDescription') or ''} registered".split())
     image = new_object(pair.moving, kind, "CT" if kind == CT else "MR", named, 0)
     for element in shared:
-        if (element.tag.group == ACQUIRED and element.keyword not in OTHER) or element.keyword in PIXELS:
+        if (element.tag.group == ACQUIRED and element.keyword not in OTHER) or element.keyword in KEPT:
             image.add(deepcopy(element))
     middle = pair.moving.slices[len(pair.moving.slices) // 2]
     for name in WINDOW:
@@ -90,11 +90,7 @@ def _common(pair: DicomPair, grid: Grid) -> Any:
         if name not in image:
             setattr(image, name, value)
     types = shared.get("ImageType") or []
-    image.ImageType = [
-        "DERIVED",
-        "SECONDARY",
-        *([types[2]] if len(types) > 2 else ["AXIAL" if kind == CT else "OTHER"]),
-    ]
+    image.ImageType = ["DERIVED", "SECONDARY", types[2] if len(types) > 2 else "AXIAL" if kind == CT else "OTHER"]
     image.DerivationDescription = f"Resampled onto the fixed series by a registration of {SOFTWARE} {__version__}"
     image.DerivationCodeSequence = [code_item("113085", "Spatial resampling")]
     fixed, stored = pair.fixed.slices[0], pair.moving.stored

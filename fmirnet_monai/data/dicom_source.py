@@ -109,7 +109,8 @@ class SourceSeries:
     def stored(self) -> Stored:
         """How its pixels store their values; where slices are scaled differently, by one scale that holds them all."""
         parts = [_stored(part, self.path) for part in self.slices]
-        if len({part.kind for part in parts}) > 1 or len({part.bits for part in parts}) > 1:
+        shown = {str(part.get("PhotometricInterpretation")) for part in self.slices}
+        if len({(part.kind, part.bits) for part in parts}) > 1 or len(shown) > 1:
             raise ValueError(
                 f"{self.path}: its slices store their pixels in different types; leave out --dtype, --format."
             )

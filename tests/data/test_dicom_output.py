@@ -390,6 +390,11 @@ def each(**tags: Any) -> Callable[[Path], None]:
         ("m", lambda f: change_tags(min(f.iterdir()), BitsStored=12), "m: its slices store their pixels in different"),
         (
             "m",
+            lambda f: change_tags(min(f.iterdir()), PhotometricInterpretation="MONOCHROME1"),
+            "m: its slices store their pixels in different",
+        ),
+        (
+            "m",
             lambda f: [replace(x, b"IS\2\x001 ", b"IS\2\x00x ") for x in f.iterdir()],
             "m: no DICOM can be written of it",
         ),
