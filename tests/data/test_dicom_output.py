@@ -355,6 +355,28 @@ def test_values_beyond_the_bits_are_clipped(tmp_path: Path, write_series: Series
     assert torch.equal(read, values.round().clip(-128, 127))
 
 
+@pytest.mark.realdata
+def test_slices_of_a_patient(real_data: Path, tmp_path: Path) -> None:
+    scan = real_data / "CHAOS" / "Train_Sets" / "CT" / "3" / "DICOM_anon"
+    if not scan.is_dir():
+        pytest.skip(f"the CHAOS sample is not there: no folder {scan}")
+    (tmp_path / "in").mkdir()
+    for file in sorted(scan.iterdir())[30:36]:
+        (tmp_path / "in" / file.name).symlink_to(file)
+    pair = DicomPair.read(tmp_path / "in", tmp_path / "in")
+    moving = read_image(tmp_path / "in", track_meta=False)
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = Rotation.from_euler("z", 3, degrees=True).as_matrix(), [4, -3, 1]
+    found, grid = Affine(matrix), Grid.of(moving)
+    warped, inside = resample(moving, grid, found)
+    write_dicom_series(pair, warped, DisplacementField.of(found, grid)[0], grid, tmp_path / "out")
+    write_dicom_transform(pair, found, tmp_path / "t.dcm")
+    read = read_image(tmp_path / "out", track_meta=False)
+    assert inside.float().mean() > 0.5 and (read - warped).abs().max() <= 0.501 and grid.matches(Grid.of(read))
+    np.testing.assert_allclose(read_transform(tmp_path / "t.dcm").matrix, matrix, atol=1e-9)  # type: ignore[attr-defined]
+    assert [errors(tmp_path / name) for name in ("out/00001.dcm", "out/00006.dcm", "t.dcm")] == [[], [], []]
+
+
 def test_another_patient_is_told(tmp_path: Path, write_series: SeriesWriter) -> None:
     moving, fixed = (mr(tmp_path / name, write_series) for name in "mf")
     for file in fixed.iterdir():
