@@ -100,7 +100,7 @@ class SourceSeries:
         first, *others = self.slices
         result = Dataset()
         for element in first:
-            if not element.tag.is_private and all(element.tag in o and o[element.tag] == element for o in others):
+            if all(element.tag in o and o[element.tag] == element for o in others):
                 result.add(deepcopy(element))
         result.remove_private_tags()
         return result

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from conftest import SeriesWriter, change_tags
+from pydicom.dataset import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -80,6 +81,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index, file in enumerate(sorted((folder / "DICOM_anon").iterdir())):
         dataset = pydicom.dcmread(file)
         dataset.private_block(0x0029, "SOMEBODY", create=True).add_new(1, "LO", "secret")
+        agent = Dataset()
+        agent.CodeValue, agent.CodingSchemeDesignator, agent.CodeMeaning = "7140000", "SCT", "Iodine"
+        agent.private_block(0x0029, "SOMEBODY", create=True).add_new(1, "LO", "secret")
+        dataset.ContrastBolusAgentSequence, dataset.ContrastBolusAgent = [agent], "Iodine"
         dataset.Manufacturer, dataset.StationName, dataset.SoftwareVersions = "Maker", "CT1", "7"
         dataset.WindowCenter, dataset.WindowWidth = [40, 400], [300, 1500]
         dataset.PatientID, dataset.KVP, dataset.XRayTubeCurrent = OF_BOTH, 120, 200 + index
@@ -180,7 +185,8 @@ def test_what_the_series_says_of_itself(made: Made) -> None:
         assert part.ImageType == ["DERIVED", "SECONDARY", "AXIAL"] and part.LossyImageCompression == "01"
         assert len(part.SeriesDescription) == 64 and len(part.SeriesDate) == 8 and part.Manufacturer == "fmirnet_monai"
         assert part.ContributingEquipmentSequence[0].Manufacturer == "Maker"
-        kept = [element.tag for element in part]
+        assert part.ContrastBolusAgentSequence[0].CodeMeaning == "Iodine"
+        kept = [element.tag for element in part.iterall()]
         assert not [tag for tag in kept if tag.is_private or tag.group >> 8 == 0x60]
         assert not {"XRayTubeCurrent", "SmallestImagePixelValue", "StationName"} & {e.keyword for e in part}
         assert part.pixel_array.max() <= 4095
