@@ -17,6 +17,7 @@ METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
     | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "transform.dcm", "warped_label.dcm"}
+    | {"uncertainty.nii.gz"}
 )
 SERIES = "warped"  # folder of a DICOM series in a result, whose files are named by number
 SLICE = re.compile(rf"{SERIES}/\d{{5,}}\.dcm")

@@ -105,9 +105,11 @@ def register_files(
         write_transform(result.map, folder / "transform.h5")
         if wanted.inverse:
             write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
+        grid, code = result.fixed_grid, data.nifti_code(pair["fixed"])
         if not result.inside.all():
-            inside, code = result.inside[None].to(torch.uint8), data.nifti_code(pair["fixed"])
-            data.write_image(inside, folder / "inside.nii.gz", result.fixed_grid, code=code)
+            data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", grid, code=code)
+        if result.checks.uncertainty is not None:
+            data.write_image(result.checks.uncertainty[None], folder / "uncertainty.nii.gz", grid, code=code)
         if result.warped_points is not None and loaded.moving_points is not None:
             names = loaded.moving_points.names
             data.write_points(data.Points(result.warped_points, names), folder / "warped_points.csv")
@@ -118,6 +120,7 @@ def register_files(
             "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: _or_none(value) for name, value in figures.items()},
+            **(_judged(result.verdict) if wanted.metrics else {}),
             **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
@@ -456,6 +459,14 @@ def _percent(where: torch.Tensor) -> float:
     return 100.0 * float(where.float().mean())
 
 
+def _judged(verdict: registration.Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.grade,
+        "verdict_reasons": list(verdict.reasons),
+        "verdict_risk": _or_none(round(verdict.risk, 4)),
+    }
+
+
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -464,4 +475,5 @@ def _summary_row(folder: Path, error: str) -> dict[str, Any]:
     if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
     content = read_json(folder / METRICS)
-    return {**content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}
+    judged = {"verdict": content.get("verdict", ""), "verdict_reasons": " ".join(content.get("verdict_reasons", ()))}
+    return {**judged, **content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}
