@@ -23,6 +23,9 @@ LINEAR = {  # number of parameters in 2-D and in 3-D
     "AffineTransform": (6, 12),
 }
 FIELD = "write its field by transformix -def all -tp IN.txt -out DIR and give DIR/deformationField.nii or .mhd"
+IN = "in "  # before the file that an error is about
+ALONE = "NoInitialTransform"
+LONGEST = 100  # files that one may lead through
 Settings = dict[str, list[str]]
 
 
@@ -43,16 +46,20 @@ def _parts(path: Path, seen: tuple[str, ...]) -> list[Map]:
     """The transform of a file, the initial one, and so on, the first applied last."""
     settings = _settings(path.read_text("utf-8", "replace"))
     own = _own(settings)
-    named = next((settings[key][0] for key in INITIAL if settings.get(key)), "NoInitialTransform")
-    if named == "NoInitialTransform":
+    named = next((settings[key][0] for key in INITIAL if settings.get(key)), ALONE)
+    if named == ALONE:
         return [own]
+    _require(settings, "HowToCombineTransforms", "Compose", "its initial transform is added, not composed")
     name = PureWindowsPath(named).name  # which knows both kinds of strokes
-    _require(settings, "HowToCombineTransforms", "Compose", f"its initial transform {name} is added, not composed")
-    if name in seen or len(seen) > 100:
-        raise ValueError(f"its initial transform {name} leads back to itself; copy that of the earlier run beside it")
-    if not name or not path.with_name(name).is_file():
-        raise ValueError(f"its initial transform {named} is not beside it; copy it to {path.parent}")
-    return [own, *_parts(path.with_name(name), (*seen, name))]
+    if name in seen or len(seen) > LONGEST:
+        raise ValueError(f"its initial transform {name[:60]} leads back to itself; copy the other run's beside it")
+    initial = path.with_name(name or ALONE)
+    if not initial.is_file():
+        raise ValueError(f"its initial transform {name[:60]} is not beside it; copy it there")
+    try:
+        return [own, *_parts(initial, (*seen, name))]
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(IN) else f"{IN}{name[:60]}, {error}") from error
 
 
 def _settings(text: str) -> Settings:
@@ -72,14 +79,14 @@ def _own(settings: Settings) -> Map:
     """The transform of one file alone."""
     dims = [_word(settings, f"{side}ImageDimension") for side in ("Fixed", "Moving")]
     if dims not in (["2"] * 2, ["3"] * 2):
-        raise ValueError(f"it is of images of {' and '.join(dims)} axes")
+        raise ValueError(f"it is of images of {' and '.join(dims)[:40]} axes")
     _require(settings, "UseDirectionCosines", "true", "it leaves out how the images are turned")
     _require(settings, "UseBinaryFormatForTransformationParameters", "false", "its parameters are in another file")
     kind, parameters = _word(settings, "Transform"), numbers(settings.get("TransformParameters", []))
     if kind in SPLINES:
         return _spline(settings, parameters, int(dims[0]))
     if kind not in LINEAR:
-        raise ValueError(f"{kind} is none of {', '.join([*LINEAR, *SPLINES])}; {FIELD}")
+        raise ValueError(f"its {kind[:40]} is not read; {FIELD}")
     return _linear(settings, kind, parameters, int(dims[0]))
 
 
