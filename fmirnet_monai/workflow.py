@@ -314,8 +314,7 @@ def compose_files(
         )
     require_output(output, WRITTEN_FORMS[written], (*transforms, reference, *images))
     moving, fixed = map(_place, images)
-    if written in ("fsl", "lta"):
-        require_images(output, written, moving, fixed if not known_field(output) else moving)
+    require_images(output, written, moving=moving, **({} if known_field(output) else {"fixed": fixed}))
     maps = [read_transform(path, *((moving, fixed) if len(transforms) == 1 else ())) for path in transforms]
     for path, found in zip(transforms, maps, strict=True):
         if found.dims != maps[-1].dims:

@@ -108,7 +108,7 @@ def write_foreign(
     """
     if isinstance(found, DisplacementField):
         fixed = found.grid
-    require_images(path, form, moving, fixed)
+    require_images(path, form, moving=moving, fixed=fixed)
     if {found.dims, *(grid.dims for grid in (moving, fixed) if grid is not None)} != {3}:
         raise ValueError(
             f"{path}: --format {form} holds maps of volumes, this one or an image of it is 2-D; write .h5."
@@ -125,8 +125,8 @@ def write_foreign(
     return Path(path)
 
 
-def require_images(path: str | Path, form: str, moving: Grid | None, fixed: Grid | None) -> None:
+def require_images(path: str | Path, form: str, **images: Grid | None) -> None:
     """Raise ValueError where a form holds only with an image that is not given."""
-    missing = [name for name, grid in (("--moving", moving), ("--fixed", fixed)) if grid is None]
-    if missing and form != "afni":
+    missing = [f"--{name}" for name, grid in images.items() if grid is None]
+    if missing and form in ("fsl", "lta"):
         raise ValueError(f"{path}: --format {form} holds only with its images; name {' and '.join(missing)}.")
