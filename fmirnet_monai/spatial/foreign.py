@@ -64,7 +64,7 @@ def _whose(path: Path) -> tuple[str, Reader | None]:
         text = file.read(SEEN).decode("ascii", "replace").strip()
     if suffix_of(path, (".lta",)) or ("\nnxforms" in text and "=" in text):
         return FREESURFER
-    if re.search(r"^\(Transform(Parameters)? ", text, re.MULTILINE):
+    if re.match(r"(//[^\n]*\n|\s)*\(\w", text) or re.search(r"^\(Transform(Parameters)? ", text, re.MULTILINE):
         return ELASTIX
     rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
     return AFNI_MATRIX if suffix_of(path, (".1d",)) else _whose_matrix(rows)

@@ -30,7 +30,7 @@ def test_a_shift_by_hand(name: str, text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     point = np.array([[10.0, 20, 30]])
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         known = read_transform(tmp_path / name, PLUMB, PLUMB)
     with pytest.warns(UserWarning, match=SAID):
         unknown = read_transform(tmp_path / name)

@@ -45,7 +45,7 @@ def test_what_it_is(name: str, text: str, tmp_path: Path) -> None:
     """All of them shift by 3.5 mm to the left, 0.2 to the front and 4 down, each in its own way."""
     (tmp_path / name).write_text(text)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         found = read_transform(tmp_path / name, GRID, GRID)
     assert isinstance(found, Affine)
     np.testing.assert_allclose(found.matrix[:3], [[1, 0, 0, -3.5], [0, 1, 0, 0.2], [0, 0, 1, -4]], atol=1e-12)
@@ -60,6 +60,7 @@ def test_what_it_is(name: str, text: str, tmp_path: Path) -> None:
         ("a.lta", "nothing of the kind\n", "can't be read as a transform of FreeSurfer: it states no 'type'"),
         ("a.1D", "", "can't be read as a transform of AFNI: it has 0 numbers"),
         ("t.txt", ELASTIX.replace("(TransformParameters 3.5 -0.2 -4)\n", ""), "of elastix: .* has 0 parameters"),
+        ("t.txt", "// of elastix\n\n(GridSize 4 4 4)\n", "of elastix: it states no FixedImageDimension"),
         ("t.txt", ELASTIX + "(Transform)\n", "of elastix: its line .* not the only one of its name"),
     ],
 )
