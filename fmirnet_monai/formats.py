@@ -65,7 +65,7 @@ def stem(path: str | Path) -> str:
 
 
 def image_files(folder: Path, pattern: str) -> dict[str, Path]:
-    """The images in a folder by what the one ``*`` of a pattern stands for, without their suffix.
+    """The images (or landmarks) in a folder by what the one ``*`` of a pattern stands for, without their suffix.
 
     Two files that are one image (``.hdr`` and ``.img``) are its header. A pattern that ends in a suffix takes what has
     it, in capitals or not; one that doesn't takes folders, of DICOM series, and files with a suffix of an image.
@@ -78,7 +78,8 @@ def image_files(folder: Path, pattern: str) -> dict[str, Path]:
         ValueError: for two images of one name.
     """
     before, after = pattern.split("*")
-    begin, end = after[: len(after) - len(suffix_of(after))], suffix_of(after)
+    end = suffix_of(after, (*IMAGES, *READ_POINTS))
+    begin = after[: len(after) - len(end)]
     any_case = "".join(f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in end)
     expression = re.compile(f"{re.escape(before)}(.*){re.escape(begin)}(?i:{re.escape(end)})")
     found: dict[str, Path] = {}

@@ -15,7 +15,7 @@ from fmirnet_monai.partial import partial_folder, writing
 METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
-    | {"inverse_displacement.nii.gz", "transform.h5", "report.html"}
+    | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "uncertainty.nii.gz"}
 )
 
 

@@ -88,6 +88,8 @@ def register_files(
             write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
         if not result.inside.all():
             data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", result.fixed_grid)
+        if result.checks.uncertainty is not None:
+            data.write_image(result.checks.uncertainty[None], folder / "uncertainty.nii.gz", result.fixed_grid)
         if result.warped_label is not None:
             data.write_image(result.warped_label, folder / "warped_label.nii.gz")
         if result.warped_points is not None and loaded.moving_points is not None:
@@ -100,6 +102,7 @@ def register_files(
             "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: _or_none(value) for name, value in figures.items()},
+            **(_judged(result.verdict) if wanted.metrics else {}),
             **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
@@ -437,6 +440,14 @@ def _percent(where: torch.Tensor) -> float:
     return 100.0 * float(where.float().mean())
 
 
+def _judged(verdict: registration.Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.grade,
+        "verdict_reasons": list(verdict.reasons),
+        "verdict_risk": _or_none(round(verdict.risk, 4)),
+    }
+
+
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -445,4 +456,5 @@ def _summary_row(folder: Path, error: str) -> dict[str, Any]:
     if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
     content = read_json(folder / METRICS)
-    return {**content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}
+    judged = {"verdict": content.get("verdict", ""), "verdict_reasons": " ".join(content.get("verdict_reasons", ()))}
+    return {**judged, **content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}

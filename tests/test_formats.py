@@ -28,6 +28,7 @@ from fmirnet_monai.formats import image_files, stem
         ("*_T1.MHA", ["a_T1.mha", "b_t1.mha"], {"a": "a_T1.mha"}),
         ("*.img", ["a.hdr", "a.img"], {"a": "a.img"}),
         ("sub-*/anat/T1.nii.gz", ["sub-1/anat/T1.nii.gz", "sub-2/anat/T2.nii.gz"], {"1": "T1.nii.gz"}),
+        ("*_LM.vtk", ["a_LM.vtk", "a.mha", "b_lm.VTK", "c_LM.csv"], {"a": "a_LM.vtk"}),
         ("sub-*/anat", ["sub-1/anat/slice", "sub-2/other"], {"1": "anat"}),
     ],
 )

@@ -9,8 +9,10 @@ from .relabelling import relabel
 from .result import Registration
 from .search import DiscreteSearch
 from .transform import Registerd
+from .verdict import GRADES, Verdict
 
 __all__ = [
+    "GRADES",
     "OPTIMIZERS",
     "STARTS",
     "AffineOptimizer",
@@ -25,6 +27,7 @@ __all__ = [
     "Registerd",
     "Registrar",
     "Registration",
+    "Verdict",
     "load_extractor",
     "propagate",
     "register",
