@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
     | {"inverse_displacement.nii.gz", "transform.h5", "report.html"}
+    | {"reference.nii.gz", "labels.nii.gz", "series.csv"}
 )
+FRAME = re.compile(r"frame_\d{3,}_(transform\.h5|displacement\.nii\.gz|points\.csv)")  # of a series
 
 
 def require_output(path: str | Path, suffixes: Sequence[str] | None, inputs: Iterable[str | Path | None] = ()) -> str:
@@ -76,7 +79,8 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
     """
     target = Path(folder)
     for given in map(Path, inputs):
-        if any(_same(target / name, given) for name in RESULT):
+        named = FRAME.fullmatch(given.name) and _same(target, given.parent)
+        if named or any(_same(target / name, given) for name in RESULT):
             raise ValueError(f"output_dir: {given} is an input, which would be overwritten; name another folder.")
     require_folder(target)
     with writing(target), partial_folder(target) as partial:
@@ -121,7 +125,7 @@ def _files(metrics: Path) -> set[str]:
     """What a ``metrics.json`` lists as its result's files; one of a version that didn't has all that it may have."""
     try:
         content = json.loads(metrics.read_text())
-        return {*RESULT} & {*content.get("files", RESULT)}
+        return {name for name in content.get("files", RESULT) if name in RESULT or FRAME.fullmatch(name)}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return set()
 

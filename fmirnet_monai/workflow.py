@@ -94,8 +94,8 @@ def register_files(
         content = {
             "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
-            "metrics": {name: _or_none(value) for name, value in figures.items()},
-            **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
+            "metrics": {name: or_none(value) for name, value in figures.items()},
+            **({"inverse_residual": or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
@@ -369,7 +369,7 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
             "--fixed_points."
         )
     if output:
-        write_text(Path(output), json.dumps({n: _or_none(v) for n, v in values.items()}, indent=1) + "\n")
+        write_text(Path(output), json.dumps({n: or_none(v) for n, v in values.items()}, indent=1) + "\n")
     return values
 
 
@@ -409,7 +409,7 @@ def _percent(where: torch.Tensor) -> float:
     return 100.0 * float(where.float().mean())
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 

@@ -8,6 +8,7 @@ from .registrar import OPTIMIZERS, STARTS, Registrar
 from .relabelling import relabel
 from .result import Registration
 from .search import DiscreteSearch
+from .series import SeriesRegistration, register_series
 from .transform import Registerd
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "Registerd",
     "Registrar",
     "Registration",
+    "SeriesRegistration",
     "load_extractor",
     "propagate",
     "register",
+    "register_series",
     "relabel",
 ]
