@@ -7,17 +7,21 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from fmirnet_monai.metrics.similarity import ncc
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, compose, resample
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, compose, resample, smooth
 from fmirnet_monai.spatial.image import on_grid, plain
 
 from .base import PairRegistrar
 
 MEAN = "mean"
+# Standard deviation of the Gaussian that smooths a neighbour's map, by the reference's longest side: on generated clips
+# jitter is lowest there, Dice alike from 0.02 to 0.08 (docs/results/series.md).
+SMOOTHED = 0.04
 Kept = MutableMapping[tuple[int, int], DisplacementField]  # by round and frame
 
 
@@ -76,10 +80,10 @@ def register_series(
 ) -> SeriesRegistration:
     """Register all frames of a series to one reference.
 
-    It goes outwards from the reference. Each frame is resampled through the map of its neighbour on the reference's
-    side, what remains is registered to the reference, and both maps are joined; a neighbour's map that fits worse than
-    no map, by normalised cross-correlation, is left out. All frames are registered to the reference itself, so errors
-    don't add up as along a chain of pairs.
+    It goes outwards from the reference. Each frame is resampled through the smoothed map of its neighbour on the
+    reference's side, what remains is registered to the reference, and both maps are joined; a neighbour's map that fits
+    worse than none, by normalised cross-correlation, is left out. All frames are registered to the reference itself, so
+    errors don't add up as along a chain of pairs.
 
     With ``"mean"`` the first round registers to the frame that is most like the mean of all. Then the mean displacement
     is taken out of all maps (Guimond et al., "Average brain models", CVIU 2000), the mean of the frames so warped is
@@ -157,6 +161,7 @@ def _register_from(
     grid = Grid.of(fixed)
     shown, mask = frame, None
     if start is not None:
+        start = smoothed(start)
         values, inside = resample(frame, grid, start)
         if likeness(values, fixed, inside) > likeness(*_in_place(frame, fixed)):
             shown = on_grid(values, grid, frame)
@@ -166,6 +171,13 @@ def _register_from(
     affine, rest = registrar.estimate(shown, fixed, moving_mask=mask)
     field = DisplacementField.of(rest.then(affine), grid)[0]
     return field if start is None else joined(field, start)
+
+
+def smoothed(field: DisplacementField) -> DisplacementField:
+    """A field as a start: without what it has of its own frame's noise, which would add up from frame to frame."""
+    sides = np.array(field.grid.shape) * field.grid.spacing
+    sigmas = (SMOOTHED * sides.max() / field.grid.spacing).tolist()
+    return DisplacementField(smooth(field.ddf[None], sigmas)[0], field.grid)
 
 
 def joined(inner: DisplacementField, outer: DisplacementField) -> DisplacementField:
