@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -21,12 +22,14 @@ from fmirnet_monai.output import METRICS, require_folder, result_folder
 from fmirnet_monai.registration import Method, Registration, SeriesRegistration, register_series
 from fmirnet_monai.registration.base import PairRegistrar
 from fmirnet_monai.registration.result import map_points, timed
-from fmirnet_monai.registration.series import MEAN, most_typical
+from fmirnet_monai.registration.series import MEAN, most_typical, placed
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample
+from fmirnet_monai.spatial.image import plain
 from fmirnet_monai.spatial.itk import write_transform
 from fmirnet_monai.utils import digest, save_checkpoint, versions, write_text
 from fmirnet_monai.workflow import SCHEMA, or_none
 
+KEPT = re.compile(r"\.series_[0-9a-f]{12}")
 ROW = ("frame", "image")  # what names a row of the table
 
 
@@ -197,7 +200,7 @@ def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registr
     """A frame as a registered pair, with the whole map as its field."""
     dims = through.dims
     return Registration(
-        frame.to(registrar.device),
+        placed(frame, registrar.device),
         reference,
         Affine.identity(dims),
         through,
@@ -224,10 +227,10 @@ def _write_drawn(found: SeriesRegistration, drawn: _Drawn, series: data.Series, 
     """Carry a label and points to the reference and to every frame, each in one step."""
     grid = series.grid
     if drawn.label is not None:
-        label, carried = drawn.label.to(found.reference.device), []
+        label, carried = plain(drawn.label, device=found.reference.device), []
         for number in (None, *range(len(series.frames))):
             through = found.between(number, drawn.frame)
-            carried.append(resample(label, grid, through, mode="nearest")[0].cpu())
+            carried.append(resample(label, grid, through, grid=Grid.of(drawn.label), mode="nearest")[0].cpu())
         data.write_image(carried[0], folder / "warped_label.nii.gz", grid)
         whole = torch.cat(carried[1:]).movedim(0, -1).numpy()
         smallest = np.min_scalar_type(int(whole.max()))
@@ -247,7 +250,7 @@ def _kept(output_dir: str | Path, belongs: list[Any], grid: Grid) -> Iterator[Mu
 
     Args:
         output_dir: that the folder lies in.
-        belongs: what the maps depend on; those of anything else are left alone.
+        belongs: what the maps depend on; those of anything else are not taken, and go at the end, too.
         grid: of the maps.
     """
     key = hashlib.sha256(json.dumps(belongs, sort_keys=True).encode()).hexdigest()[:12]
@@ -257,7 +260,8 @@ def _kept(output_dir: str | Path, belongs: list[Any], grid: Grid) -> Iterator[Mu
     except ValueError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    for left in (file for file in Path(output_dir).glob(".series_*") if KEPT.fullmatch(file.name)):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 class _Kept(MutableMapping):

@@ -108,7 +108,7 @@ def register_series(
         raise ValueError(f"reference must be mean or a frame from 0 to {len(frames) - 1}, got {reference!r}.")
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, got {rounds}.")
-    frames = [on_grid(plain(frame, torch.float32, registrar.device), Grid.of(frame), frame) for frame in frames]
+    frames = [placed(frame, registrar.device) for frame in frames]
     index = most_typical(frames) if reference == MEAN else int(reference)
     work = _Work(frames, registrar, {} if kept is None else kept)
     steps = rounds if reference == MEAN else 1
@@ -121,6 +121,11 @@ def register_series(
             maps = [work.follow(step, number, mean, start) for number, start in enumerate(maps)]
             mean, maps = unbiased_mean(frames, maps)
     return SeriesRegistration(mean, maps, None)
+
+
+def placed(frame: Tensor, device: torch.device) -> Tensor:
+    """A frame in single precision on a device, in its place."""
+    return on_grid(plain(frame, torch.float32, device), Grid.of(frame), frame)
 
 
 @dataclass(eq=False)
