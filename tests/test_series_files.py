@@ -272,6 +272,12 @@ def test_a_constant_frame_of_one_file_is_numbered(tmp_path: Path) -> None:
         read_series(str(tmp_path / "cine.nii"))
 
 
+def test_complex_intensities_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(texture().astype(np.complex64), np.eye(4)), tmp_path / "cine.nii")
+    with pytest.raises(ValueError, match=r"cine\.nii: has size \(40, 36, 1, 4\) and 2 values per voxel"):
+        read_series(str(tmp_path / "cine.nii"))
+
+
 def test_a_frame_of_the_result_is_not_read_as_input(given: dict[str, Path], tmp_path: Path) -> None:
     points = tmp_path / "frame_000_points.csv"
     shutil.copy(given["points"], points)

@@ -204,8 +204,7 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
         components, size = size[4], size[:3]
     while len(size) > 3 and size[-1] == 1:
         size.pop()
-    kind = image.get_data_dtype()
-    components *= len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
+    components *= values_per_voxel(image)
     _check_size(size, components, path)
     kept = [*range(len(size)), 3]
     grid = Grid(tuple(size), place[np.ix_(kept, kept)])
@@ -216,6 +215,12 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
         return np.asanyarray(stored).reshape(size), grid
     small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2  # whose multiples single precision holds
     return np.asanyarray(stored, dtype=np.float32 if small else precision).reshape(size), grid
+
+
+def values_per_voxel(image: nib.Nifti1Image) -> int:
+    """Three of one in colour, two of a complex one."""
+    kind = image.get_data_dtype()
+    return len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
 
 
 def check_place(grid: Grid, path: str | Path) -> None:

@@ -21,7 +21,7 @@ from fmirnet_monai.spatial.headers import itk_header
 from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reading, reason, replacing
 
-from .images import DAMAGED, check_place, quiet, read_image
+from .images import DAMAGED, check_place, quiet, read_image, values_per_voxel
 from .volume import check_finite, natural_order
 
 CLIPS = (".avi", ".mp4", ".mov")
@@ -142,7 +142,7 @@ def _read_nifti(file: str) -> Series:
     with reading(file, f"can't be read as an image ({{}}); {DAMAGED}."):
         image, place = read_nifti(file)
         header: Any = image.header
-        _check_axes(image.shape, file)
+        _check_axes(image.shape, file, values_per_voxel(image))
         grid = Grid(tuple(image.shape[:3]), place)
         check_place(grid, file)
         values = np.asanyarray(image.dataobj, dtype=np.float32)
