@@ -4,7 +4,7 @@ Generated echocardiograms, whose ventricle is known in every frame, 4-D MRI stat
 end-diastole and end-systole with labels, as series of two frames::
 
     python benchmarks/series.py [--clips 5] [--frames 16] [--states DATASET19] [--hearts ACDC --patients 12]
-        [--ways neighbour alone mean] [--bundle none]
+        [--ways neighbour alone mean] [--bundle none] [--seed 2000] [--smoothed 0.04]
 
 Prints, for each kind and way, means over the series: of the frames' Dice of the label carried from the reference (of a
 mean, from frame 0), and the lowest, or the target registration error in mm of its landmarks; similarity to the
@@ -27,7 +27,7 @@ from PIL import ImageDraw
 from torch import Tensor
 
 from fmirnet_monai.data import phantom_clip, read_image, read_label, read_points, read_sections
-from fmirnet_monai.registration import Method, SeriesRegistration, register_series
+from fmirnet_monai.registration import Method, SeriesRegistration, register_series, series
 from fmirnet_monai.registration.measure import field_metrics, label_metrics, point_metrics
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.registration.series import likeness
@@ -46,7 +46,7 @@ Measured = Callable[[SeriesRegistration], dict[str, float]]
 Case = tuple[list[Tensor], Any]
 
 
-def clips(count: int, frames: int, seed: int = 2000) -> Iterator[Case]:
+def clips(count: int, frames: int, seed: int) -> Iterator[Case]:
     """Generated clips and the Dice of the ventricle of the first frame."""
     for number in range(count):
         clip, traced = phantom_clip(seed + number, frames)
@@ -147,8 +147,11 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--bundle")
+    parser.add_argument("--seed", type=int, default=2000)
+    parser.add_argument("--smoothed", type=float, default=series.SMOOTHED)
     options = parser.parse_args()
-    plain = [*clips(options.clips, options.frames)]
+    series.SMOOTHED = options.smoothed
+    plain = [*clips(options.clips, options.frames, options.seed)]
     kinds: dict[str, list[Case]] = {
         name: [(images, overlap(labels)) for images, labels in cases]
         for name, cases in (("clips", plain), ("drifting clips", drifting(plain)))
