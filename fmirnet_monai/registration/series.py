@@ -19,8 +19,8 @@ from fmirnet_monai.spatial.image import on_grid, plain
 from .base import PairRegistrar
 
 MEAN = "mean"
-# Standard deviation of the Gaussian that smooths a neighbour's map, by the reference's longest side: on generated clips
-# jitter is lowest there, Dice alike from 0.02 to 0.08 (docs/results/series.md).
+# Standard deviation of the Gaussian that smooths a neighbour's map, by the reference's longest side. Without it the
+# maps of far frames get rough; from 0.02 to 0.08 labels and jitter are about alike (docs/results/series.md).
 SMOOTHED = 0.04
 Kept = MutableMapping[tuple[int, int], DisplacementField]  # by round and frame
 
