@@ -160,11 +160,11 @@ def main() -> None:
         kinds["states"] = [*states(options.states)]
     if options.hearts:
         kinds["hearts"] = [*hearts(options.hearts, options.patients)]
-    for kind, cases in kinds.items():
+    for kind, cases in ((kind, cases) for kind, cases in kinds.items() if cases):
         for way in options.ways:
             rows = []
             for frames, measured in cases:
-                method = Method(options.bundle, progress=False, quick_check=False)
+                method = Method(options.bundle, progress=False, checks=False)
                 found = register_series(frames, method.registrar(frames[1], frames[0]), **WAYS[way])
                 rows.append({**measured(found), **course(found, frames)})
             means = {name: np.mean([row[name] for row in rows]) for name in rows[0]}

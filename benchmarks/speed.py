@@ -275,7 +275,7 @@ def batches(folder: Path, count: int = 110) -> dict[str, float]:
         }
         listed = folder / title / "pairs.json"
         listed.write_text(json.dumps({"test": [files] * count}))
-        method = Method("fmirnet_chaos", refine=0, quick_check=whole)
+        method = Method("fmirnet_chaos", refine=0, checks=whole)
         register_datalist(listed, "test", folder / title, method, Outputs(report=False, inverse=whole, metrics=whole))
         ended = sorted(file.stat().st_mtime for file in (folder / title).glob("*/metrics.json"))
         begun = count // 10  # start-up aside

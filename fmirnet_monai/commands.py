@@ -17,6 +17,7 @@ import fmirnet_monai as fm
 from fmirnet_monai.output import require_folder
 
 if TYPE_CHECKING:
+    from fmirnet_monai.registration import Verdict
     from fmirnet_monai.spatial.roundtrip import Inversion
 
 
@@ -426,6 +427,7 @@ def register(
     antialias: bool = False,
     inverse: bool = True,
     metrics: bool = True,
+    uncertainty: bool = False,
     device: str = "auto",
     report: bool = True,
 ) -> None:
@@ -484,7 +486,10 @@ def register(
         antialias: smooth the moving image before warping where the fixed image is coarser; ITK and ANTs then give
             another image from the same transform. What is registered always is.
         inverse: make and write the inverse map.
-        metrics: measure, and check whether direct optimisation would do better than a bundle for slices.
+        metrics: measure, give a verdict (good, look or failed, with reasons), and check whether direct optimisation
+            would do better than a bundle for slices.
+        uncertainty: write uncertainty.nii.gz, by how many mm other ways of registering the same pair lead elsewhere;
+            takes three to five registrations more.
         device: auto, cpu, cuda, cuda:1, mps.
         report: write report.html.
     """
@@ -512,7 +517,8 @@ def register(
         guidance,
         flips,
         variant,
-        quick_check=metrics,
+        checks=metrics,
+        uncertainty=uncertainty,
         trust_bundle=trust_bundle,
     )
     outputs = fm.workflow.Outputs(report, inverse, metrics)
@@ -524,7 +530,11 @@ def register(
         table = fm.workflow.register_datalist(datalist, section, output_dir, method, outputs, skip_existing)
         if fm.utils.process_rank() == 0:
             done = table[table["error"] == ""].select_dtypes("number")
-            print(f"{fm.report.markdown_table(fm.report.before_and_after(done))}{output_dir}/summary.csv")
+            print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
+            if metrics and len(done):
+                counts = table["verdict"].value_counts()
+                print(f"verdict: {', '.join(f'{counts.get(grade, 0)} {grade}' for grade in fm.registration.GRADES)}")
+            print(f"{output_dir}/summary.csv")
         if errors := [text for text in table["error"] if text]:
             raise ValueError(
                 f"{len(errors)} of {len(table)} pairs failed, see {output_dir}/summary.csv; the first: {errors[0]} "
@@ -553,6 +563,7 @@ def register(
         _note(text)
     if metrics:
         _print_values(result.metrics)
+        _say_verdict(result.verdict)
     if inverse:
         _say_inversion(result.inversion)
     print(output_dir)
@@ -1020,6 +1031,12 @@ def _say_inversion(inversion: Inversion | None) -> None:
         print(f"largest residual: {inversion.residual:.4f} voxels, there and back")
     total = inversion.inside.numel()
     print(f"no inverse: {inversion.missing:,} of {total:,} voxels, which no point is mapped to")
+
+
+def _say_verdict(verdict: Verdict) -> None:
+    print(f"verdict: {verdict.grade}")
+    for reason in verdict.reasons:
+        print(f"- {reason}")
 
 
 def _note(text: str) -> None:

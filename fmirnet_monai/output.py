@@ -16,7 +16,7 @@ from fmirnet_monai.partial import partial_folder, writing
 METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
-    | {"inverse_displacement.nii.gz", "transform.h5", "report.html"}
+    | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "uncertainty.nii.gz"}
     | {"reference.nii.gz", "labels.nii.gz", "series.csv"}
 )
 FRAME = re.compile(r"frame_\d{3,}_(transform\.h5|displacement\.nii\.gz|points\.csv)")  # of a series

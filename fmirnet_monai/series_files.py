@@ -163,7 +163,7 @@ def _registrar(method: Method, series: data.Series, reference: int | str) -> Pai
     """One for all frames, chosen by the reference and the frame next to it."""
     index = most_typical(series.frames) if reference == MEAN else int(reference)
     beside = index - 1 if index else 1
-    quiet = replace(method, progress=False, quick_check=False)
+    quiet = replace(method, progress=False, checks=False)
     return quiet.registrar(series.frames[beside], series.frames[index])
 
 

@@ -83,6 +83,8 @@ def register_files(
             write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
         if not result.inside.all():
             data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", result.fixed_grid)
+        if result.checks.uncertainty is not None:
+            data.write_image(result.checks.uncertainty[None], folder / "uncertainty.nii.gz", result.fixed_grid)
         if result.warped_label is not None:
             data.write_image(result.warped_label, folder / "warped_label.nii.gz")
         if result.warped_points is not None and loaded.moving_points is not None:
@@ -95,6 +97,7 @@ def register_files(
             "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: or_none(value) for name, value in figures.items()},
+            **(_judged(result.verdict) if wanted.metrics else {}),
             **({"inverse_residual": or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
@@ -409,6 +412,14 @@ def _percent(where: torch.Tensor) -> float:
     return 100.0 * float(where.float().mean())
 
 
+def _judged(verdict: registration.Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.grade,
+        "verdict_reasons": list(verdict.reasons),
+        "verdict_risk": or_none(round(verdict.risk, 4)),
+    }
+
+
 def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
@@ -417,4 +428,5 @@ def _summary_row(folder: Path, error: str) -> dict[str, Any]:
     if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
     content = read_json(folder / METRICS)
-    return {**content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}
+    judged = {"verdict": content.get("verdict", ""), "verdict_reasons": " ".join(content.get("verdict_reasons", ()))}
+    return {**judged, **content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}

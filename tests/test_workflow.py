@@ -18,7 +18,7 @@ from fmirnet_monai import workflow
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
 from fmirnet_monai.registration import Method
-from fmirnet_monai.spatial import smooth
+from fmirnet_monai.spatial import Grid, smooth
 from fmirnet_monai.spatial.files import read_displacement
 
 
@@ -70,6 +70,9 @@ def test_metrics_json_is_as_documented(registered: Path, files: dict[str, str]) 
     for keys in (content, metrics, content["seconds"], content["settings"], content["versions"]):
         assert set(keys) <= documented
     assert content["schema"] == 1 and content["pair"] == files
+    assert content["verdict"] in ("good", "look", "failed") and 0 <= content["verdict_risk"] <= 1
+    assert all(text.endswith(".") for text in content["verdict_reasons"])
+    assert bool(content["verdict_reasons"]) or content["verdict"] == "good"
     assert content["files"] == sorted(path.name for path in registered.iterdir())
     assert content["sha256"] == {path: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in files.values()}
     weights = REPOSITORY / "bundles" / "fmirnet_universal" / "models" / "model.pt"
@@ -130,7 +133,23 @@ def test_invert_compose_jacobian_metrics(registered: Path, files: dict[str, str]
         assert values[name] == pytest.approx(expected["metrics"][name], abs=1e-3)
 
 
-def test_datalist_goes_on_and_reports_what_failed(files: dict[str, str], tmp_path: Path) -> None:
+def test_a_verdict_and_local_uncertainty_where_asked_for(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["register", f"--moving={files['moving']}", f"--fixed={files['fixed']}", f"--output_dir={tmp_path}/out"]
+    main([*words, "--report=false", "--inverse=false", "--uncertainty"])
+    assert re.search(r"^verdict: (good|look|failed)$", capsys.readouterr().out, re.MULTILINE)
+    uncertainty = read_image(tmp_path / "out" / "uncertainty.nii.gz")
+    assert Grid.of(uncertainty).matches(Grid.of(read_image(files["fixed"]))) and float(uncertainty.min()) >= 0
+    main([*words, "--report=false", "--inverse=false", "--metrics=false"])
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert not any(name.startswith("verdict") for name in (*content, *content["seconds"]))
+    assert "verdict:" not in capsys.readouterr().out and not (tmp_path / "out" / "uncertainty.nii.gz").exists()
+
+
+def test_datalist_goes_on_and_reports_what_failed(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs = [
         {"moving": files["moving"], "fixed": files["fixed"]},
         {"moving": "missing.nii.gz", "fixed": files["fixed"]},
@@ -143,6 +162,8 @@ def test_datalist_goes_on_and_reports_what_failed(files: dict[str, str], tmp_pat
     assert stopped.value.code == 2
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert len(table) == 2 and "missing.nii.gz" in table["error"][1] and pd.isna(table["error"][0])
+    assert table["verdict"][0] in ("good", "look", "failed") and pd.isna(table["verdict"][1])
+    assert re.search(r"^verdict: (1 good, 0 look|0 good, 1 look), 0 failed$", capsys.readouterr().out, re.MULTILINE)
     done = tmp_path / "out" / "0000_moving_to_fixed" / "metrics.json"
     before = done.stat().st_mtime_ns
     assert not (done.parent / "report.html").exists()

@@ -10,8 +10,10 @@ from .result import Registration
 from .search import DiscreteSearch
 from .series import SeriesRegistration, register_series
 from .transform import Registerd
+from .verdict import GRADES, Verdict
 
 __all__ = [
+    "GRADES",
     "OPTIMIZERS",
     "STARTS",
     "AffineOptimizer",
@@ -27,6 +29,7 @@ __all__ = [
     "Registrar",
     "Registration",
     "SeriesRegistration",
+    "Verdict",
     "load_extractor",
     "propagate",
     "register",

@@ -16,6 +16,7 @@ from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resam
 from fmirnet_monai.spatial.image import on_grid, plain
 
 from .affine import STAGES, register_affine
+from .evidence import Checks
 from .guidance import Guidance, Hints, missed
 from .guides import Guide
 from .intensity import Intensity, Percentiles, seen_intensities
@@ -81,6 +82,12 @@ class PairRegistrar(ABC):
     ) -> list[str]:
         """What is to be told of the map that :py:meth:`deform` gave, whose arguments it has."""
         return []
+
+    def examine(
+        self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]
+    ) -> Checks:
+        """What tells without labels whether that map holds, for methods that measure such; uncertainty on ``grid``."""
+        return Checks()
 
     def guides(self, hints: Hints, grid: Grid, affine: Affine, notes: list[str]) -> Sequence[Guide]:
         """What else is to fit, of a pair on the working grid; most methods know of no guides.
@@ -154,10 +161,11 @@ class PairRegistrar(ABC):
                 raise ValueError(f"{name} must be (N, {fixed_grid.dims}), got {np.asarray(cloud).shape}.")
         timings: dict[str, float] = {}
         notes: list[str] = []
+        checks = Checks()
         clouds = positions(moving_points), positions(fixed_points)
         channels = [[self._here(item) for item in side] for side in (moving_channels, fixed_channels)]
         hints = Hints((labels[0], labels[1]), clouds, (channels[0], channels[1]))
-        affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings, hints, notes)
+        affine, deformable = self.estimate(moving, fixed, masks[0], masks[1], timings, hints, notes, checks)
         if labels[1] is not None and not Grid.of(labels[1]).matches(fixed_grid):
             labels[1] = on_grid(resample(labels[1], fixed_grid, mode="nearest")[0], fixed_grid, labels[1])
         return Registration(
@@ -177,6 +185,7 @@ class PairRegistrar(ABC):
             timings=timings,
             guided=self.guidance.metrics,
             notes=notes,
+            checks=checks,
             settings={
                 "method": self.name,
                 "affine": self.affine,
@@ -195,6 +204,7 @@ class PairRegistrar(ABC):
         timings: dict[str, float] | None = None,
         hints: Hints | None = None,
         notes: list[str] | None = None,
+        checks: Checks | None = None,
     ) -> tuple[Affine, DisplacementField]:
         """The map alone; arguments and errors as in :py:meth:`register`.
 
@@ -206,6 +216,7 @@ class PairRegistrar(ABC):
             timings: gets the seconds of each stage.
             hints: labels, landmarks and channels of both images, for methods that are guided by such.
             notes: gets what is to be told of them.
+            checks: gets what :py:meth:`examine` gives.
 
         Returns:
             the affine stage, and the deformable map before it on the fixed image's grid.
@@ -241,6 +252,11 @@ class PairRegistrar(ABC):
         if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
         notes += self.remarks(torch.cat(images), torch.stack(inside), grid, deformable, timings)
+        if checks is not None:
+            found = self.examine(torch.cat(images), torch.stack(inside), grid, deformable, timings)
+            checks.figures |= found.figures
+            if found.uncertainty is not None:
+                checks.uncertainty = resample(found.uncertainty[None], fixed_grid, grid=grid)[0][0]
         return affine, on_extent(deformable, fixed_grid)
 
     def _shown(

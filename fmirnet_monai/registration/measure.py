@@ -97,6 +97,12 @@ def field_metrics(field: DisplacementField, determinant: Tensor | None = None) -
     }
 
 
+def volume_metrics(determinant: Tensor) -> dict[str, float]:
+    """Smallest value, 1st and 99th percentile of a Jacobian determinant ``(*spatial)``: 1 keeps volume."""
+    values = np.quantile(determinant.cpu().numpy(), (0.0, 0.01, 0.99))
+    return dict(zip(("jacobian_min", "jacobian_p01", "jacobian_p99"), map(float, values), strict=True))
+
+
 def _mean_distance(distances: Tensor) -> float:
     """Mean over the labels that have a distance."""
     return float(distances.masked_fill(~distances.isfinite(), torch.nan).nanmean())

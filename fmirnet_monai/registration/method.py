@@ -32,9 +32,11 @@ CT_WINDOW = (-125.0, 275.0)  # HU, of soft tissue
 class Method:
     """How pairs are to be registered; see the arguments of the command ``register``. A bundle is loaded once.
 
-    ``progress`` shows a bar while the slices of a volume are registered. ``quick_check`` tells, of a network's field of
-    slices, whether direct optimisation would do better (:py:attr:`Registrar.rival`). ``trust_bundle`` runs what the
-    bundle's config says, in place of reading it as data.
+    ``progress`` shows a bar while the slices of a volume are registered. ``checks`` measures what tells whether the map
+    holds (:py:attr:`Registrar.examined`) and, of a network's field of slices, tells whether direct optimisation would
+    do better (:py:attr:`Registrar.rival`). ``uncertainty`` measures where (:py:attr:`Registrar.uncertain`).
+    ``trust_bundle`` runs what the bundle's config says, in place of reading it
+    as data.
     """
 
     bundle: str | None = None
@@ -51,7 +53,8 @@ class Method:
     flips: bool = False
     variant: str | None = None
     progress: bool = True
-    quick_check: bool = True
+    checks: bool = True
+    uncertainty: bool = False
     trust_bundle: bool = False
     _loaded: dict[tuple[str, int], Registrar] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -97,7 +100,8 @@ class Method:
                 registrar = self._for_pair(bundle, flat, moving, fixed)
             known = f"{'not ' if bundle == NO_BUNDLE else ''}of a kind that {BUNDLE_3D} knows"
             registrar.settings["volumes"] = f"{known}, certainty {certainties[0]:.2f} and {certainties[1]:.2f}"
-        if self.quick_check and registrar.network is not None and registrar.spatial_dims == 2:
+        registrar.examined, registrar.uncertain = self.checks, self.uncertainty
+        if self.checks and registrar.network is not None and registrar.spatial_dims == 2:
             registrar.rival = quick_optimizer()
         if self.slices is not None and fixed.dim() - 1 == 3 and self.slices != (registrar.spatial_dims == 2):
             takes = "slices" if registrar.spatial_dims == 2 else "volumes"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from fmirnet_monai.utils import on_device
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
+from .evidence import Checks, evidence, spread
 from .guidance import Extractor, Hints, channel_guide, feature_guide, label_guide, point_guide
 from .guides import Guide, LabelGuide
 from .intensity import Percentiles, seen_intensities
@@ -106,6 +108,9 @@ class Registrar(PairRegistrar):
         rival: registers at half the working resolution, to tell whether direct optimisation does better than the
             network; None leaves it out. It is tried where its starts show that the images lie far apart, for it never
             did elsewhere (``benchmarks/quick_check.py``). Of the slices of a volume, the middle one is tried.
+        examined: measure what tells without labels whether a map holds, see :py:func:`evidence`.
+        uncertain: measure where other ways of registering the same pair lead elsewhere, see :py:func:`spread`; guides
+            have no part in it. Takes three to five registrations more.
         window: of intensities, which a bundle has where its images are measured in absolute units; ``intensity`` may
             be made of it.
         compiled: compile the network for each size of images that it meets (``torch.compile``; on a GPU its CUDA
@@ -123,6 +128,8 @@ class Registrar(PairRegistrar):
     spatial_size: int = 128
     structures: Extractor | None = None
     rival: DenseOptimizer | None = None
+    examined: bool = False
+    uncertain: bool = False
     window: Sequence[float] | None = None
     compiled: bool = False
     progress: bool = False
@@ -282,7 +289,7 @@ class Registrar(PairRegistrar):
         """Predict or optimise, slice by slice where asked; slices that only one image shows stay where they are."""
         axis = self._slice_axis(grid)
         spacing = [s for i, s in enumerate(grid.spacing.tolist()) if i != axis]
-        items, valid = ((t[None] if axis is None else t.movedim(axis + 1, 0)).float() for t in (pair, inside))
+        items, valid = _items(pair, axis), _items(inside, axis)
         shown = valid.prod(1).flatten(1).any(1).nonzero().flatten().tolist()
         alone = self.guidance.extractor is not None and self.guidance.features
         size = 1 if guides or alone else TOGETHER  # a guide belongs to a slice
@@ -352,6 +359,70 @@ class Registrar(PairRegistrar):
         shown = likeliest > 1 - found.sum(1)
         return float(likeliest[shown].mean()) if shown.float().mean() > 0.01 else 0.0
 
+    def examine(
+        self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]
+    ) -> Checks:
+        """What tells without labels whether the map holds, as far as it is asked for."""
+        found = Checks()
+        if self.examined:
+            with timed(timings, "verdict"):
+                found.figures = self._evidence(pair, inside, grid, deformable)
+        if self.uncertain:
+            with timed(timings, "uncertainty"):
+                others = (other.ddf for other in self._otherwise(pair, inside, grid))
+                back = self.deform(pair.flip(0), inside.flip(0), grid, {})
+                found.uncertainty = spread(deformable.ddf, others, back.ddf, grid.spacing.tolist())
+        return found
+
+    def _otherwise(self, pair: Tensor, inside: Tensor, grid: Grid) -> Iterator[DisplacementField]:
+        """The same pair registered in other ways.
+
+        By a network, mirrored along each axis and all; where it knows structures by where they lie, by direct
+        optimisation; and by that, from each start alone.
+        """
+        if self.network is not None and self.structures is None:
+            axes = [i for i in range(grid.dims) if i != self._slice_axis(grid)]
+            for mirrored in (*([axis] for axis in axes), axes):
+                along = [axis + 1 for axis in mirrored]
+                ddf = self.deform(pair.flip(along), inside.flip(along), grid, {}).ddf.flip(along)
+                ddf[mirrored] *= -1
+                yield DisplacementField(ddf, grid)
+        elif self.network is not None:
+            direct = default_optimizer(self.spatial_dims, aligned=self.affine != "off")
+            yield replace(self, network=None, structures=None, optimizer=direct).deform(pair, inside, grid, {})
+        else:
+            for start in ((), *((start,) for start in cast(FieldOptimizer, self.optimizer).starts)):
+                optimizer = copy(cast(FieldOptimizer, self.optimizer))
+                optimizer.starts = start
+                yield replace(self, optimizer=optimizer).deform(pair, inside, grid, {})
+
+    def _evidence(self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField) -> dict[str, float]:
+        """The figures of :py:func:`evidence`, of all slices together."""
+        axis = self._slice_axis(grid)
+        kept = [i for i in range(grid.dims) if i != axis]
+        items, valid, ddf = (_items(tensor, axis) for tensor in (pair, inside, deformable.ddf[kept]))
+        shown = valid.prod(1).flatten(1).any(1)
+        return evidence(items[shown], valid[shown], ddf[shown], grid.spacing[kept].tolist(), self._back)
+
+    def _back(
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        initial: Tensor,
+        moving_mask: Tensor | None,
+        fixed_mask: Tensor | None,
+        spacing: Sequence[float],
+    ) -> Tensor:
+        """Fields of a batch of small images: the network's prediction, or what the coarsest level of descent finds."""
+        if self.network is not None:
+            with torch.no_grad():
+                pairs = torch.cat([moving, fixed], dim=1).split(TOGETHER)
+                return torch.cat([self.network(part) for part in pairs])
+        optimizer = copy(cast(FieldOptimizer, self.optimizer))
+        optimizer.starts = ()
+        optimizer.iterations = (max(1, optimizer.iterations[0] // 2), 0)[: self.spatial_dims - 1]
+        return optimizer(moving, fixed, initial, moving_mask, fixed_mask, spacing)
+
     def remarks(
         self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]
     ) -> list[str]:
@@ -382,6 +453,11 @@ class Registrar(PairRegistrar):
             if not bool(self.rival.better(level, resize_field(field[None], size), found).all()):
                 return []
         return ["direct optimisation, tried at half the resolution, fits better than the network: compare bundle none."]
+
+
+def _items(tensor: Tensor, axis: int | None) -> Tensor:
+    """The slices of ``(C, *spatial)`` along an axis as a batch ``(B, C, ...)``, or all of it as the only item."""
+    return (tensor[None] if axis is None else tensor.movedim(axis + 1, 0)).float()
 
 
 def _stacked(fields: Tensor, axis: int) -> Tensor:

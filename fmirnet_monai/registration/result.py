@@ -21,8 +21,10 @@ from fmirnet_monai.spatial.image import on_grid
 from fmirnet_monai.spatial.roundtrip import Inversion, invert
 from fmirnet_monai.utils import GUIDED
 
+from .evidence import Checks
 from .intensity import Intensity, seen_intensities
-from .measure import field_metrics, image_metrics, label_metrics, point_metrics
+from .measure import field_metrics, image_metrics, label_metrics, point_metrics, volume_metrics
+from .verdict import Verdict, judge
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class Registration:
         timings: seconds per stage, of those that were asked for.
         guided: names of the metrics, ``dice`` for those of single labels too, of what guided the registration.
         notes: what is to be told of what guided it, a sentence each.
+        checks: what tells without labels whether the map holds, as far as it was measured.
         settings: everything that was chosen, by the user or by default.
     """
 
@@ -68,6 +71,7 @@ class Registration:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     guided: Sequence[str] = ()
     notes: list[str] = dataclasses.field(default_factory=list)
+    checks: Checks = dataclasses.field(default_factory=Checks)
 
     @property
     def fixed_grid(self) -> Grid:
@@ -145,7 +149,18 @@ class Registration:
         """
         with timed(self.timings, "metrics"):
             before = self._measure(Affine.identity(self.fixed_grid.dims), *self.unregistered)
-        return {**{f"before_{name}": value for name, value in before.items()}, **self.after}
+        before = {f"before_{name}": value for name, value in before.items()}
+        return {**before, **self.after, **volume_metrics(self.determinant), **self.checks.figures}
+
+    @property
+    def volumes(self) -> bool:
+        """Whether volumes were registered, not 2-D images or slices one by one."""
+        return min(self.fixed_grid.shape) > 1 and self.fixed_grid.dims == 3 and not self.settings.get("slice_by_slice")
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether it holds, by its metrics."""
+        return judge(self.metrics, self.volumes)
 
     @cached_property
     def after(self) -> dict[str, float]:

@@ -178,7 +178,7 @@ def test_what_direct_optimisation_does_better_is_told(slices: int, monkeypatch: 
         told[shift] = result.notes
         assert tried.called == (shift == 40)
     assert told[3] == [] and len(told[40]) == 1 and "compare bundle none" in told[40][0]
-    assert Method(quick_check=False).register(*pair).notes == []
+    assert Method(checks=False).register(*pair).notes == []
 
 
 def test_wrong_input_is_named() -> None:
