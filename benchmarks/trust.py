@@ -49,6 +49,7 @@ TRUTH = ("dice", "hd95", "assd", "tre")
 SHORT = 0.1  # Dice
 USUAL = 0.99  # quantile of sound registrations of pairs as they are, beyond which a volume change is told by itself
 WRONG = 0.02  # of those called good, on validation pairs
+BAD = 0.05  # of these, bad
 SURE = 0.9  # of those called failed that are bad
 RIDGE = 0.01
 
@@ -320,8 +321,10 @@ def fitted(rows: pd.DataFrame) -> dict[str, Any]:
     order = np.argsort(risk)
     counted = usual.to_numpy()[order]
     wrong = rows.wrong.to_numpy() | (rows.spoil == "image").to_numpy()
-    share = np.cumsum(wrong[order] & counted) / np.maximum(np.cumsum(counted), 1)
-    good = float(risk[order][np.flatnonzero(share <= WRONG).max()])
+    called = np.maximum(np.cumsum(counted), 1)
+    shares = [np.cumsum(part[order] & counted) / called for part in (wrong, bad)]
+    allowed = (shares[0] <= WRONG) & (shares[1] <= BAD)
+    good = float(risk[order][np.flatnonzero(allowed).max()])
     surely = np.cumsum(bad[order][::-1]) / np.arange(1, len(order) + 1)
     failed = float(risk[order][::-1][np.flatnonzero(surely >= SURE).max()])
     found = {

@@ -430,6 +430,8 @@ def register(
     uncertainty: bool = False,
     device: str = "auto",
     report: bool = True,
+    dtype: str = "float32",
+    format: str = "nifti",  # noqa: A002
 ) -> None:
     """Register a moving to a fixed image, or all pairs of a datalist.
 
@@ -492,6 +494,11 @@ def register(
             takes three to five registrations more.
         device: auto, cpu, cuda, cuda:1, mps.
         report: write report.html.
+        dtype: of warped.nii.gz: float32, or same: as the moving image is stored, rounded and clipped.
+        format: nifti, or dicom where both images are DICOM series: then the folder warped holds the registered series
+            (stored as the moving one), transform.dcm the map (a Deformable Spatial Registration, or a Spatial
+            Registration where it is affine) and warped_label.dcm the label (SEG; pip install -e '.[dicom]'), in place
+            of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is written as it is.
     """
     if unknown := [name for name in guide if name not in ("labels", "points")]:
         raise ValueError(f"guide must be labels, points or labels,points, got {unknown[0]!r}.")
@@ -521,7 +528,7 @@ def register(
         uncertainty=uncertainty,
         trust_bundle=trust_bundle,
     )
-    outputs = fm.workflow.Outputs(report, inverse, metrics)
+    outputs = fm.workflow.Outputs(report, inverse, metrics, dtype, format)
     if datalist is not None:
         own = {"moving": moving, "fixed": fixed, "moving_channels": moving_channels, "fixed_channels": fixed_channels}
         given = [name for name, value in own.items() if value is not None]
@@ -706,20 +713,23 @@ def warp(
     interpolation: str = "linear",
     fill: float | None = None,
     antialias: bool = False,
+    dtype: str = "float32",
 ) -> None:
     """Resample an image or a label map through a transform, once.
 
     Args:
         image: image or label map of the moving side.
-        transform: displacement field, or any ITK transform (.h5, .tfm, .mat, .txt).
+        transform: displacement field, any ITK transform (.h5, .tfm, .mat, .txt), or a DICOM registration (.dcm).
         output: file to write.
         reference: image whose grid the result gets; by default the field's own grid.
         interpolation: linear for images, nearest for labels.
         fill: value beyond the image; by default the image's smallest, and 0 for labels.
         antialias: smooth the image first where the result is coarser; ITK, SimpleITK and ANTs, given the same
             transform, don't.
+        dtype: float32 (labels: the smallest type that holds them), or same: as the image is stored, rounded and
+            clipped.
     """
-    unseen = fm.workflow.warp_file(image, transform, output, reference, interpolation, fill, antialias)
+    unseen = fm.workflow.warp_file(image, transform, output, reference, interpolation, fill, antialias, dtype)
     if unseen:
         _note(f"{unseen:.1f} % of {output} lie beyond the image or the transform's grid: nothing is known there.")
     print(output)
@@ -732,7 +742,7 @@ def warp_points(*, points: str, transform: str, output: str, reference: str | No
 
     Args:
         points: .csv with the columns x,y,z in LPS mm, .mrk.json or .fcsv of 3D Slicer, or .vtk.
-        transform: displacement field or ITK transform.
+        transform: displacement field, ITK transform or DICOM registration.
         output: .csv or .mrk.json to write, LPS mm.
         reference: image that the points have to lie on; by default the field's own grid, where it has one.
     """
@@ -758,7 +768,7 @@ def invert(*, transform: str, output: str, reference: str | None = None) -> None
     """Invert a transform and say how well it went.
 
     Args:
-        transform: displacement field or ITK transform.
+        transform: displacement field, ITK transform or DICOM registration.
         output: displacement field to write (.nii.gz, .mha, .nrrd) or .h5; .tfm, .mat or .txt for an affine transform.
         reference: image whose grid the result gets, usually the moving image; by default the field's own grid.
     """
@@ -770,7 +780,7 @@ def jacobian(*, transform: str, output: str, reference: str | None = None) -> No
     """Write the Jacobian determinant of a transform as an image: 1 keeps volume, 0 or less folds.
 
     Args:
-        transform: displacement field or ITK transform.
+        transform: displacement field, ITK transform or DICOM registration.
         output: image to write.
         reference: image whose grid the transform is sampled on; by default the field's own grid.
     """
@@ -800,7 +810,7 @@ def metrics(
         fixed_label: label map it should match: Dice, HD95 and ASSD in mm.
         moving_points: landmarks of the moving image.
         fixed_points: landmarks of the fixed image in the same order: TRE in mm, through the transform if there is one.
-        transform: displacement field or ITK transform: folding and SDlogJ.
+        transform: displacement field, ITK transform or DICOM registration: folding and SDlogJ.
         mask: mask on the images' grid, such as inside.nii.gz; similarity is that of where it is not 0.
         reference: image whose grid a transform without one is measured on.
         output: JSON file to write.

@@ -15,6 +15,7 @@ IMAGES = (
     *(".seg.nrrd", *WRITTEN_IMAGES, ".mhd", ".nhdr", *PAIRS, *PAIRS.values()),
     *(*FREESURFER, ".dcm", ".gipl", ".gipl.gz", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
 )
+DICOM = (".dcm",)
 HDF5 = (".h5", ".hdf5")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
 TRANSFORMS = (*HDF5, ".tfm", ".txt", ".mat", ".xfm")

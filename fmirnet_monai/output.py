@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fmirnet_monai.formats import known_suffix
@@ -16,10 +16,12 @@ from fmirnet_monai.partial import partial_folder, writing
 METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
-    | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "uncertainty.nii.gz"}
-    | {"reference.nii.gz", "labels.nii.gz", "series.csv"}
+    | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "transform.dcm", "warped_label.dcm"}
+    | {"uncertainty.nii.gz", "reference.nii.gz", "labels.nii.gz", "series.csv"}
 )
-FRAME = re.compile(r"frame_\d{3,}_(transform\.h5|displacement\.nii\.gz|points\.csv)")  # of a series
+SERIES = "warped"  # folder of a DICOM series in a result, whose files are named by number
+SLICE = re.compile(rf"{SERIES}/\d{{5,}}\.dcm")
+FRAME = re.compile(r"frame_\d{3,}_(transform\.h5|displacement\.nii\.gz|points\.csv)")  # of a series over time
 
 
 def require_output(path: str | Path, suffixes: Sequence[str] | None, inputs: Iterable[str | Path | None] = ()) -> str:
@@ -80,20 +82,27 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
     target = Path(folder)
     for given in map(Path, inputs):
         named = FRAME.fullmatch(given.name) and _same(target, given.parent)
-        if named or any(_same(target / name, given) for name in RESULT):
+        own = [*(target / name for name in (*RESULT, SERIES)), *([target / SERIES / given.name] if given.name else [])]
+        if named or any(_same(file, given) for file in own):
             raise ValueError(f"output_dir: {given} is an input, which would be overwritten; name another folder.")
     require_folder(target)
     with writing(target), partial_folder(target) as partial:
         yield partial
+        written = set(files_of(partial))
+        if any(SLICE.fullmatch(name) for name in written):
+            require_series_folder(target)
+            (target / SERIES).mkdir(parents=True, exist_ok=True)
         target.mkdir(exist_ok=True)
         last, before = target / METRICS, target / f".{METRICS}"
         if last.exists():  # from here until the end the folder holds no result
             os.replace(last, before)
-        written = {file.name for file in partial.iterdir()}
         for name in sorted(written - {METRICS}):
             os.replace(partial / name, target / name)
         for name in _files(before) - written:
-            (target / name).unlink(missing_ok=True)
+            if (target / name).parent.is_dir() and not (target / name).parent.is_symlink():
+                (target / name).unlink(missing_ok=True)
+        with suppress(OSError):  # of one that isn't there, or holds something else
+            (target / SERIES).rmdir()
         os.replace(partial / METRICS, last)
         before.unlink(missing_ok=True)
 
@@ -121,11 +130,27 @@ def new_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
             os.replace(partial / file, target / file)
 
 
+def files_of(folder: Path) -> list[str]:
+    """Names of the files in a folder and its folders, relative to it."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def require_series_folder(result: str | Path) -> None:
+    """Raise OSError where a result's DICOM series would be written to another place than below it."""
+    folder = Path(result) / SERIES
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise NotADirectoryError(f"{folder}: is a file or a link, where a folder is to be; move it away.")
+
+
 def _files(metrics: Path) -> set[str]:
     """What a ``metrics.json`` lists as its result's files; one of a version that didn't has all that it may have."""
     try:
         content = json.loads(metrics.read_text())
-        return {name for name in content.get("files", RESULT) if name in RESULT or FRAME.fullmatch(name)}
+        return {
+            name
+            for name in content.get("files", RESULT)
+            if name in RESULT or SLICE.fullmatch(name) or FRAME.fullmatch(name)
+        }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return set()
 

@@ -27,7 +27,15 @@ from fmirnet_monai.formats import (
     stem,
     suffix_of,
 )
-from fmirnet_monai.output import METRICS, require_folder, require_output, result_folder
+from fmirnet_monai.output import (
+    METRICS,
+    SERIES,
+    files_of,
+    require_folder,
+    require_output,
+    require_series_folder,
+    result_folder,
+)
 from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
@@ -38,6 +46,7 @@ from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import digest, process_rank, read_json, replacing, versions, write_text
 
+FORMATS = ("nifti", "dicom")
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
 
 
@@ -49,11 +58,20 @@ class Outputs:
         report: ``report.html``.
         inverse: the map back, ``inverse_displacement.nii.gz``.
         metrics: figures in ``metrics.json``.
+        dtype: ``float32``, or ``same``: the warped image is stored as the moving one is, rounded and clipped.
+        format: ``nifti``, or ``dicom``: the warped image, its label and the map are DICOM, the image as ``same``.
     """
 
     report: bool = True
     inverse: bool = True
     metrics: bool = True
+    dtype: str = "float32"
+    format: str = "nifti"
+
+    def __post_init__(self) -> None:
+        data.check_dtype(self.dtype)
+        if self.format not in FORMATS:
+            raise ValueError(f"format must be {' or '.join(FORMATS)}, got {self.format!r}.")
 
 
 def register_files(
@@ -72,21 +90,26 @@ def register_files(
         ValueError: for one that can't be used, in one line that names it.
     """
     wanted = outputs or Outputs()
+    dicom = wanted.format == "dicom"
+    if dicom:
+        require_series_folder(output_dir)
     inputs = [file for given in pair.values() for file in (given if isinstance(given, list) else [given])]
     with result_folder(output_dir, inputs) as folder:
+        series = data.DicomPair.read(pair["moving"], pair["fixed"], "moving_label" in pair) if dicom else None
         loaded = data.read_pair(pair)
         result = method.register(**loaded.arguments())
-        data.write_image(result.warped, folder / "warped.nii.gz")
-        write_transform(result.field, folder / "displacement.nii.gz")
+        if series is None:
+            _write_nifti(result, pair, wanted.dtype, folder)
+        else:
+            _write_dicom(result, series, folder)
         write_transform(result.map, folder / "transform.h5")
         if wanted.inverse:
             write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
+        grid, code = result.fixed_grid, data.nifti_code(pair["fixed"])
         if not result.inside.all():
-            data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", result.fixed_grid)
+            data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", grid, code=code)
         if result.checks.uncertainty is not None:
-            data.write_image(result.checks.uncertainty[None], folder / "uncertainty.nii.gz", result.fixed_grid)
-        if result.warped_label is not None:
-            data.write_image(result.warped_label, folder / "warped_label.nii.gz")
+            data.write_image(result.checks.uncertainty[None], folder / "uncertainty.nii.gz", grid, code=code)
         if result.warped_points is not None and loaded.moving_points is not None:
             names = loaded.moving_points.names
             data.write_points(data.Points(result.warped_points, names), folder / "warped_points.csv")
@@ -104,10 +127,31 @@ def register_files(
             "settings": result.settings,
             "versions": versions(),
             "sha256": {str(file): digest(file) for file in inputs},
-            "files": sorted([METRICS, *(file.name for file in folder.iterdir())]),
+            "files": sorted([METRICS, *files_of(folder)]),
         }
         write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
     return result
+
+
+def _write_nifti(result: Registration, pair: Mapping[str, Any], dtype: str, folder: Path) -> None:
+    """The warped image, its label and the map."""
+    code, stored = data.nifti_code(pair["fixed"]), data.stored_as(pair["moving"]) if dtype == data.SAME else None
+    data.write_image(result.warped, folder / "warped.nii.gz", stored=stored, code=code)
+    write_transform(result.field, folder / "displacement.nii.gz")
+    if result.warped_label is not None:
+        data.write_image(result.warped_label, folder / "warped_label.nii.gz", code=code)
+
+
+def _write_dicom(result: Registration, series: data.DicomPair, folder: Path) -> None:
+    """The same as DICOM."""
+    result.notes.extend(series.notes())
+    written = data.write_dicom_series(series, result.warped, result.field, Grid.of(result.moving), folder / SERIES)
+    found = result.map if result.deformable.ddf.any() else result.affine
+    data.write_dicom_transform(series, found, folder / "transform.dcm")
+    if result.warped_label is not None and not result.warped_label.any():
+        result.notes.append("Nothing of the moving label lies on the fixed image: there is no warped_label.dcm.")
+    elif result.warped_label is not None:
+        data.write_dicom_label(series, result.warped_label, written, folder / "warped_label.dcm")
 
 
 def register_datalist(
@@ -265,12 +309,14 @@ def warp_file(
     interpolation: str,
     fill: float | None,
     antialias: bool,
+    dtype: str = "float32",
 ) -> float:
     """Resample an image or label through a transform, see the command ``warp``; gives what isn't seen, in percent."""
     if interpolation not in ("linear", "nearest"):
         raise ValueError(f"interpolation must be linear or nearest, got {interpolation!r}.")
     if antialias and interpolation == "nearest":
         raise ValueError("antialias: is for images; labels, with interpolation nearest, are never smoothed.")
+    data.check_dtype(dtype)
     require_output(output, WRITTEN_IMAGES, (image, transform, reference))
     read = data.read_image if interpolation == "linear" else data.read_label
     source = read(image, track_meta=False)
@@ -280,7 +326,8 @@ def warp_file(
     grid = _grid(found, transform, reference)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     values, inside = resample(source, grid, found, mode=mode, fill=fill, antialias=antialias)
-    data.write_image(values, output, grid)
+    stored = data.stored_as(image) if dtype == data.SAME else None
+    data.write_image(values, output, grid, stored, data.nifti_code(reference or transform))
     return _percent(~inside)
 
 

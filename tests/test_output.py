@@ -97,6 +97,53 @@ def test_a_folder_that_an_input_lies_in_is_refused_where_it_would_be_lost(tmp_pa
     write(tmp_path / "out", ["transform.h5"], "second", [tmp_path / "out" / "scan.nii.gz"])
 
 
+def series(folder: Path, count: int) -> None:
+    """A result with a DICOM series of so many slices."""
+    with result_folder(folder, ()) as partial:
+        names = [f"warped/{number:05d}.dcm" for number in range(count)]
+        (partial / "warped").mkdir(exist_ok=True)
+        for name in names:
+            (partial / name).write_text(str(count))
+        (partial / "metrics.json").write_text(json.dumps({"files": names}))
+
+
+def test_slices_of_the_last_series_go_and_the_user_s_stay(tmp_path: Path) -> None:
+    series(tmp_path / "out", 4)
+    series(tmp_path / "out", 2)
+    assert contents(tmp_path / "out" / "warped") == {"00000.dcm": "2", "00001.dcm": "2"}
+    (tmp_path / "out" / "warped" / "notes.txt").write_text("the user's")
+    write(tmp_path / "out", ["warped.nii.gz"], "third")
+    assert contents(tmp_path / "out" / "warped") == {"notes.txt": "the user's"}
+    (tmp_path / "out" / "warped" / "notes.txt").unlink()
+    series(tmp_path / "out", 1)
+    write(tmp_path / "out", ["warped.nii.gz"], "fifth")
+    assert contents(tmp_path / "out") == {"warped.nii.gz": "fifth"}
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_series_goes_into_no_folder_but_the_result_s_own(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "link":
+        (tmp_path / "out" / "warped").symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "out" / "warped").touch()
+    with pytest.raises(NotADirectoryError, match="warped: is a file or a link, where a folder is to be"):
+        series(tmp_path / "out", 2)
+    kept = tmp_path / "elsewhere" / "00001.dcm"
+    kept.write_text("kept")
+    (tmp_path / "out" / "metrics.json").write_text(json.dumps({"files": ["warped/00001.dcm"]}))
+    write(tmp_path / "out", ["transform.h5"], "next")
+    assert kept.read_text() == "kept"
+
+
+@pytest.mark.parametrize("given", ["warped", "warped/00000.dcm"])
+def test_a_series_that_is_an_input_is_not_overwritten(tmp_path: Path, given: str) -> None:
+    series(tmp_path / "out", 1)
+    with pytest.raises(ValueError, match=rf"output_dir: .*{given} is an input, which would be overwritten"):
+        write(tmp_path / "out", ["transform.h5"], "second", [tmp_path / "out" / given])
+
+
 def test_what_can_t_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "a.mha").touch()

@@ -13,6 +13,10 @@ from .datalist import (
     merge_datalists,
     saving_root,
 )
+from .dicom_pair import DicomPair
+from .dicom_registration import write_dicom_transform
+from .dicom_segmentation import write_dicom_label
+from .dicom_series import write_dicom_series
 from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
@@ -27,21 +31,26 @@ from .prepare import read_each, write_pairs
 from .sample import ensure_sample
 from .series import Series, TimeAxis, read_series, write_series
 from .sliver import find_sliver_cases, write_sliver_layout
+from .stored import SAME, Stored, check_dtype, nifti_code, stored_as
 from .subjects import read_sections
 from .volume import NoStructure, Volume, check_finite
 
 __all__ = [
     "PATH_KEYS",
+    "SAME",
     "DeviceBatches",
+    "DicomPair",
     "LoadedPair",
     "NoStructure",
     "Pairing",
     "Points",
     "Series",
+    "Stored",
     "TimeAxis",
     "Volume",
     "chaos_subject",
     "check_classes",
+    "check_dtype",
     "check_finite",
     "check_label_inside",
     "check_points_inside",
@@ -61,6 +70,7 @@ __all__ = [
     "load_volumes",
     "match_pairs",
     "merge_datalists",
+    "nifti_code",
     "pair_sampler",
     "paired",
     "phantom_clip",
@@ -83,8 +93,12 @@ __all__ = [
     "sides",
     "slice_groups",
     "split_pairs",
+    "stored_as",
     "write_chaos_layout",
     "write_clip",
+    "write_dicom_label",
+    "write_dicom_series",
+    "write_dicom_transform",
     "write_echo_pairs",
     "write_echo_phantom",
     "write_image",

@@ -12,10 +12,10 @@ import pydicom
 from numpy.typing import NDArray
 from PIL import Image
 
+from fmirnet_monai.spatial.dicom_elements import check_elements, is_dicom
 from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
 from fmirnet_monai.utils import reading
 
-from .dicom_elements import check_elements, is_dicom
 from .volume import Volume, check_finite, keep_label, natural_order, require_folder
 
 # modality as the user names it: (folder above the case or of the sequence, sub-folder of DICOM_anon)

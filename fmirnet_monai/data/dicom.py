@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial.dicom_elements import check_elements, is_dicom
 from fmirnet_monai.spatial.geometry import flip
 from fmirnet_monai.utils import reason, warn
-
-from .dicom_elements import check_elements, is_dicom
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66"
 EVEN = 0.1  # of the distance of slices, by which one may lie off

@@ -18,19 +18,21 @@ from torch import Tensor
 
 from fmirnet_monai.formats import FREESURFER, NIFTI, WRITTEN_IMAGES, known_suffix, suffix_of
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.spatial.dicom_elements import check_elements, is_dicom
 from fmirnet_monai.spatial.geometry import geometry, grid_of_itk, nifti, nifti_place, read_nifti, set_geometry
 from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_nibabel, check_room, itk_header
 from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reading, reason, replacing
 
 from .dicom import series_files, slices_of, stacked
-from .dicom_elements import check_elements, is_dicom
+from .stored import ALIGNED, Stored
 from .volume import NoStructure, check_finite
 
 DAMAGED = (
     "it is damaged, incomplete (an .mhd needs its data file beside it) or of another format: get it again, or convert "
     "it to .nii.gz"
 )
+OF_ITK = [np.dtype(kind) for kind in ("u1", "u2", "i2", "u4", "i4", "f4", "f8")]  # that its Python takes
 LOCK = threading.RLock()  # of the process's stderr
 
 
@@ -95,7 +97,9 @@ def read_label(path: str | Path, track_meta: bool = True, empty: bool = False) -
     return _tensor(whole, grid, path, track_meta)
 
 
-def write_image(image: Tensor, path: str | Path, grid: Grid | None = None) -> Path:
+def write_image(
+    image: Tensor, path: str | Path, grid: Grid | None = None, stored: Stored | None = None, code: int = ALIGNED
+) -> Path:
     """Write an image or a label map, whole or not at all; the suffix chooses the format.
 
     Floats are stored as float32, whole numbers as the smallest of uint8, int16 and int32 that holds them.
@@ -104,6 +108,8 @@ def write_image(image: Tensor, path: str | Path, grid: Grid | None = None) -> Pa
         image: ``(1, *spatial)``.
         path: ``.nii.gz``, ``.nii``, ``.mha``, ``.nrrd``, or ``.png`` for a 2-D picture, which keeps no geometry.
         grid: where it lies; by default read from the image.
+        stored: how to store it, rounded and clipped, see :py:func:`fmirnet_monai.data.stored_as`.
+        code: of the space that it lies in, for NIfTI, see :py:func:`fmirnet_monai.data.nifti_code`.
 
     Returns:
         ``path``.
@@ -119,14 +125,15 @@ def write_image(image: Tensor, path: str | Path, grid: Grid | None = None) -> Pa
     place = grid or Grid.of(image)
     if tuple(image.shape) != (1, *place.shape):
         raise ValueError(f"{path}: an image on this grid has shape {(1, *place.shape)}, got {tuple(image.shape)}.")
-    values = _storable(image.detach().cpu()[0], path)
+    values = _storable(image.detach().cpu()[0], path) if stored is None else _packed(image, stored, suffix, path)
     if suffix == ".png" and (place.dims != 2 or not np.array_equal(values, np.clip(np.rint(values), 0, 255))):
         raise ValueError(f"{path}: PNG holds 2-D images of whole numbers in 0..255 only; write .nii.gz.")
     geometry(place)  # which refuses what ITK can't express
     with replacing(target) as partial:
         try:
             if suffix in NIFTI:
-                nib.save(nifti(values, place), partial)
+                scale = (stored.slope, stored.inter) if stored and stored.scaled else None
+                nib.save(nifti(values, place, code, scale), partial)
             else:
                 _write_by_itk(values.astype(np.uint8) if suffix == ".png" else values, place, partial)
         except Exception as error:
@@ -312,6 +319,22 @@ def _storable(image: Tensor, source: str | Path) -> NDArray:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return values.astype(kind)
     raise ValueError(f"{source}: values {low} to {high} don't fit into 32 bits; write them as floats.")
+
+
+def _packed(image: Tensor, stored: Stored, suffix: str, source: str | Path) -> NDArray:
+    """What a file of a format holds of an image, so that it reads back as stored alike."""
+    numbers = stored.pack(image.detach().cpu()[0].numpy())
+    if suffix in NIFTI:
+        return numbers
+    try:
+        numbers = stored.unpack(numbers)
+    except ValueError as error:
+        raise ValueError(
+            f"{source}: {error}, which {suffix} can't state; write .nii.gz, or leave out dtype."
+        ) from error
+    if numbers.dtype in OF_ITK:
+        return numbers
+    return _storable(torch.from_numpy(numbers.astype(np.int64)), source)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmirnet_monai.utils import warn
+from fmirnet_monai.version import __version__
 
 from .grid import Grid, transform
 from .headers import check_nibabel, check_stated_place
@@ -21,6 +22,7 @@ from .headers import check_nibabel, check_stated_place
 APART = 0.1  # voxels between the two places of a NIfTI at any corner, from which on it is said
 ROUNDING = 1e-3  # voxels that single precision may set them apart
 RIGHT = 1e-4  # cosine of two axes that ITK still takes for right angles
+DESCRIPTION = 79  # characters that a NIfTI's has room for
 SLIGHT = 0.1  # degrees off right angles that axes may lie by rounding
 PLACE = ["pixdim", "xyzt_units", "qform_code", "sform_code", "srow_x", "srow_y", "srow_z"]
 PLACE += [f"{kind}_{axis}" for kind, axes in (("quatern", "bcd"), ("qoffset", "xyz")) for axis in axes]
@@ -75,15 +77,25 @@ def grid_of_itk(image: Any) -> Grid:
     return from_geometry(tuple(itk.size(image)), tuple(image.GetOrigin()), tuple(image.GetSpacing()), direction)
 
 
-def nifti(values: NDArray, grid: Grid) -> nib.Nifti1Image:
-    """A NIfTI image of ``values (*grid.shape, ...)``, which states where its grid lies as qform and as sform."""
+def nifti(values: NDArray, grid: Grid, code: int = 1, scale: tuple[float, float] | None = None) -> nib.Nifti1Image:
+    """A NIfTI image of ``values (*grid.shape, ...)``, which states where its grid lies as qform and as sform.
+
+    Args:
+        values: as they are stored.
+        grid: of the image.
+        code: of the space that it lies in, 1 a scanner's, 2 another image's.
+        scale: slope and intercept that values are read with.
+    """
     affine = np.eye(4)
     kept = [*range(grid.dims), 3]
     affine[np.ix_(kept, kept)] = grid.affine
-    image = nib.Nifti1Image(values, None)
+    image: Any = nib.Nifti1Image(values, None, dtype=values.dtype)
     image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(affine, 1)
-    image.set_sform(affine, 1)
+    image.header["descrip"] = f"fmirnet_monai {__version__}"[:DESCRIPTION].encode()
+    image.set_qform(affine, code)
+    image.set_sform(affine, code)
+    if scale is not None:
+        image.header.set_slope_inter(*scale)
     return image
 
 

@@ -16,9 +16,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.formats import HDF5, TRANSFORMS, WRITTEN_TRANSFORMS, WRITTEN_VOLUMES, known_suffix, suffix_of
+from fmirnet_monai.formats import DICOM, HDF5, TRANSFORMS, WRITTEN_TRANSFORMS, WRITTEN_VOLUMES, known_suffix, suffix_of
 from fmirnet_monai.utils import reading, reason, replacing
 
+from .dicom import read_registration
+from .dicom_elements import is_dicom
 from .displacement import DisplacementField, Inverse
 from .files import from_itk, read_displacement, to_lps, write_displacement
 from .geometry import flip, set_geometry
@@ -114,7 +116,8 @@ def _affine(transform: Any) -> Affine:
 
 
 def read_transform(path: str | Path) -> Map:
-    """Read a displacement field or any transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ``.xfm``).
+    """Read a displacement field, any transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ``.xfm``), or a DICOM
+    (Deformable) Spatial Registration object.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -122,12 +125,14 @@ def read_transform(path: str | Path) -> Map:
     """
     if Path(path).is_file() and (remedy := _of_another_tool(Path(path))):
         raise ValueError(f"{path}: {remedy}")
-    if not suffix_of(path, TRANSFORMS):
+    dicom = suffix_of(path, DICOM) or (Path(path).is_file() and is_dicom(Path(path)))
+    if not dicom and not suffix_of(path, TRANSFORMS):
         return read_displacement(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such transform: {path}")
-    with reading(path, "not a transform, or damaged: {}; get it again, or write it by ITK or ANTs."):
-        found = read_hdf5(path) if suffix_of(path, HDF5) else None
+    remedy = "give its map in another form" if dicom else "write it by ITK or ANTs"
+    with reading(path, f"not a transform, or damaged: {{}}; get it again, or {remedy}."):
+        found = read_registration(path) if dicom else read_hdf5(path) if suffix_of(path, HDF5) else None
         if found is None:
             import itk
 

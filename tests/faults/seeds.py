@@ -26,6 +26,7 @@ from fmirnet_monai.data.phantom import write_chaos_layout
 from fmirnet_monai.data.sliver import write_sliver_layout
 from fmirnet_monai.data.volume import Volume
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid
+from fmirnet_monai.spatial.dicom import DEFORMABLE, SPATIAL, grid_item, matrix_item
 from fmirnet_monai.spatial.files import write_displacement
 from fmirnet_monai.spatial.itk import write_transform
 
@@ -176,6 +177,32 @@ def clips() -> Iterator[Seed]:
     yield Seed("MeasurementsList.csv", files, "MeasurementsList.csv", "text", "echonet", ".")
 
 
+def _registration(sop_class: str) -> pydicom.Dataset:
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = sop_class
+    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.1"
+    data.preamble = bytes(128)
+    return data
+
+
+def _spatial(affine: Affine) -> pydicom.Dataset:
+    data, item, matrices = _registration(SPATIAL), pydicom.Dataset(), pydicom.Dataset()
+    matrices.MatrixSequence = [matrix_item(affine, inverse=True)]
+    item.MatrixRegistrationSequence = [matrices]
+    data.RegistrationSequence = [item]
+    return data
+
+
+def _deformable(field: DisplacementField, affine: Affine) -> pydicom.Dataset:
+    data, item = _registration(DEFORMABLE), pydicom.Dataset()
+    item.PreDeformationMatrixRegistrationSequence = [matrix_item(affine)]
+    item.DeformableRegistrationGridSequence = [grid_item(field)]
+    data.DeformableRegistrationSequence = [item]
+    return data
+
+
 def transforms(seed: int = 0) -> Iterator[Seed]:
     """Affine maps, fields and B-splines in every file of ITK's."""
     random = np.random.default_rng(seed)
@@ -186,6 +213,8 @@ def transforms(seed: int = 0) -> Iterator[Seed]:
         write = lambda path: write_transform(affine, path)  # noqa: E731
         yield from by_writer(suffix[1:], f"t{suffix}", write, form, "transform")
     yield from by_writer("h5", "t.h5", lambda path: write_transform(field.then(affine), path), "hdf5", "transform")
+    for registration in (_spatial(affine), _deformable(field, affine)):
+        yield from by_writer("dicom registration", "t.dcm", registration.save_as, "dicom", "transform")
     spline = itk.BSplineTransform[itk.D, 3, 3].New()
     spline.SetTransformDomainMeshSize([1, 1, 1])
     spline.SetParameters(itk.OptimizerParameters[itk.D](random.normal(size=spline.GetNumberOfParameters()).tolist()))

@@ -66,6 +66,8 @@ def test_an_absent_package(absent: str, tmp_path: Path) -> None:
 def test_what_is_told_of_an_absent_package() -> None:
     absent = ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
     assert explain(absent) == "onnxruntime is not installed; get it by: pip install 'fmirnet_monai[onnx]'."
+    absent = ModuleNotFoundError("No module named 'highdicom'", name="highdicom")
+    assert explain(absent) == "highdicom is not installed; get it by: pip install 'fmirnet_monai[dicom]'."
     assert "pip install 'pillow'" in explain(ModuleNotFoundError("No module named 'PIL'", name="PIL.Image"))
     broken = ImportError("libGL.so.1: cannot open shared object file", name="cv2")
     assert explain(broken).startswith("cv2 can't be loaded (libGL.so.1: cannot open")
