@@ -184,11 +184,11 @@ def _write_frames(
             write_transform(through, folder / f"frame_{number:03d}_displacement.nii.gz")
         if options.metrics:
             table.append({"frame": number, "image": series.names[number], **result.metrics})
-    data.write_series(warped, folder / "warped.nii.gz", grid, series.time)
+    data.write_series(warped, folder / "warped.nii.gz", grid, series.time, series.code)
     if not inside.all():
-        data.write_series(inside, folder / "inside.nii.gz", grid, series.time)
+        data.write_series(inside, folder / "inside.nii.gz", grid, series.time, series.code)
     if found.index is None:
-        data.write_image(found.reference, folder / "reference.nii.gz")
+        data.write_image(found.reference, folder / "reference.nii.gz", code=series.code)
     if table:
         import pandas as pd  # takes a while to load
 
@@ -231,10 +231,10 @@ def _write_drawn(found: SeriesRegistration, drawn: _Drawn, series: data.Series, 
         for number in (None, *range(len(series.frames))):
             through = found.between(number, drawn.frame)
             carried.append(resample(label, grid, through, grid=Grid.of(drawn.label), mode="nearest")[0].cpu())
-        data.write_image(carried[0], folder / "warped_label.nii.gz", grid)
+        data.write_image(carried[0], folder / "warped_label.nii.gz", grid, code=series.code)
         whole = torch.cat(carried[1:]).movedim(0, -1).numpy()
         smallest = np.min_scalar_type(int(whole.max()))
-        data.write_series(whole.astype(smallest), folder / "labels.nii.gz", grid, series.time)
+        data.write_series(whole.astype(smallest), folder / "labels.nii.gz", grid, series.time, series.code)
     if drawn.points is not None:
         names = {None: "warped_points.csv"} | {n: f"frame_{n:03d}_points.csv" for n in range(len(series.frames))}
         for number, name in names.items():

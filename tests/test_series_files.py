@@ -57,6 +57,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     image.header.set_zooms((*SPACING, 40.0))
     image.header.set_xyzt_units("mm", "msec")
     image.header["toffset"] = 12.0
+    image.set_sform(affine, 3)
     nib.save(image, folder / "cine.nii.gz")
     for number in range(COUNT):
         nib.save(nib.Nifti1Image(texture()[..., number], affine), folder / f"t{8 + number}.nii.gz")  # 8, 9, 10, 11
@@ -101,7 +102,7 @@ def test_the_time_axis_and_the_place_are_kept(written: Path, given: dict[str, Pa
         image, series = (nib.load(file) for file in (written / name, given["images"]))
         assert image.shape == series.shape and np.allclose(image.affine, series.affine)
         assert image.header.get_zooms()[3] == 40.0 and image.header.get_xyzt_units() == ("mm", "msec")
-        assert image.header["toffset"] == 12.0
+        assert image.header["toffset"] == 12.0 and image.header["sform_code"] == 3
 
 
 def test_frames_are_resampled_once_through_the_transform_that_is_written(written: Path, given: dict[str, Path]) -> None:

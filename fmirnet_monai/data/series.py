@@ -22,6 +22,7 @@ from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reading, reason, replacing
 
 from .images import DAMAGED, check_place, quiet, read_image, values_per_voxel
+from .stored import ALIGNED, nifti_code
 from .volume import check_finite, natural_order
 
 CLIPS = (".avi", ".mp4", ".mov")
@@ -64,6 +65,11 @@ class Series:
     def grid(self) -> Grid:
         """Of every frame."""
         return Grid.of(self.frames[0])
+
+    @property
+    def code(self) -> int:
+        """NIfTI's code of the space that they lie in."""
+        return nifti_code(self.files[0])
 
 
 def read_series(images: str) -> Series:
@@ -114,7 +120,7 @@ def series_of(pattern: str) -> list[str]:
     return files
 
 
-def write_series(values: NDArray, path: str | Path, grid: Grid, time: TimeAxis) -> Path:
+def write_series(values: NDArray, path: str | Path, grid: Grid, time: TimeAxis, code: int = ALIGNED) -> Path:
     """Write a series as NIfTI of 4 axes, whole or not at all.
 
     Args:
@@ -122,11 +128,12 @@ def write_series(values: NDArray, path: str | Path, grid: Grid, time: TimeAxis) 
         path: ``.nii.gz`` or ``.nii``.
         grid: of every frame.
         time: goes into the header, ``pixdim[4]``, ``xyzt_units`` and ``toffset``.
+        code: of the space that it lies in, see :py:func:`fmirnet_monai.data.nifti_code`.
 
     Raises:
         OSError: when it can't be written.
     """
-    image = nifti(values.reshape(*grid.shape, *[1] * (3 - grid.dims), values.shape[-1]), grid)
+    image = nifti(values.reshape(*grid.shape, *[1] * (3 - grid.dims), values.shape[-1]), grid, code)
     image.header.set_zooms((*image.header.get_zooms()[:3], time.spacing))
     image.header.set_xyzt_units("mm", time.unit)
     image.header["toffset"] = time.offset
