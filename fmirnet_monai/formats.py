@@ -18,9 +18,28 @@ IMAGES = (
 DICOM = (".dcm",)
 HDF5 = (".h5", ".hdf5")
 WRITTEN_TRANSFORMS = (".h5", ".tfm", ".txt", ".mat")
-TRANSFORMS = (*HDF5, ".tfm", ".txt", ".mat", ".xfm")
+WRITTEN_FORMS = {  # whose transforms are written, as what
+    "itk": (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS),
+    "fsl": (".mat", *NIFTI),
+    "lta": (".lta",),
+    "afni": (".1d", *NIFTI),
+}
+TRANSFORMS = (*HDF5, ".tfm", ".txt", ".mat", ".xfm", ".lta", ".1d")
 READ_POINTS = (".csv", ".mrk.json", ".fcsv", ".vtk")
 WRITTEN_POINTS = (".csv", ".mrk.json")
+
+
+def form_of(path: str | Path, form: str | None = None) -> str:
+    """Whose form a transform is written in: the one that is asked for, else the only one of its suffix, else ITK's.
+
+    Raises:
+        ValueError: for a form that isn't written.
+    """
+    if form is None:
+        return next((name for name in ("lta", "afni") if suffix_of(path, WRITTEN_FORMS[name][:1])), "itk")
+    if form not in WRITTEN_FORMS:
+        raise ValueError(f"format must be one of {', '.join(WRITTEN_FORMS)}, got {form!r}.")
+    return form
 
 
 def suffix_of(path: str | Path, known: Sequence[str] = IMAGES) -> str:

@@ -20,10 +20,12 @@ from tqdm import tqdm
 from fmirnet_monai import data, registration, report
 from fmirnet_monai.formats import (
     TRANSFORMS,
+    WRITTEN_FORMS,
     WRITTEN_IMAGES,
     WRITTEN_POINTS,
     WRITTEN_TRANSFORMS,
     WRITTEN_VOLUMES,
+    form_of,
     stem,
     suffix_of,
 )
@@ -42,12 +44,15 @@ from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
+from fmirnet_monai.spatial.foreign import require_images
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import digest, process_rank, read_json, replacing, versions, write_text
 
 FORMATS = ("nifti", "dicom")
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
+Images = tuple[str | None, str | None]  # moving and fixed, which a transform of FSL or AFNI was made for
+UNNAMED: Images = (None, None)
 
 
 @dataclass(frozen=True)
@@ -310,6 +315,7 @@ def warp_file(
     fill: float | None,
     antialias: bool,
     dtype: str = "float32",
+    images: Images = UNNAMED,
 ) -> float:
     """Resample an image or label through a transform, see the command ``warp``; gives what isn't seen, in percent."""
     if interpolation not in ("linear", "nearest"):
@@ -317,10 +323,10 @@ def warp_file(
     if antialias and interpolation == "nearest":
         raise ValueError("antialias: is for images; labels, with interpolation nearest, are never smoothed.")
     data.check_dtype(dtype)
-    require_output(output, WRITTEN_IMAGES, (image, transform, reference))
+    require_output(output, WRITTEN_IMAGES, (image, transform, reference, *images))
     read = data.read_image if interpolation == "linear" else data.read_label
     source = read(image, track_meta=False)
-    found = read_transform(transform)
+    found = _read(transform, images)
     if found.dims != source.dim() - 1:
         raise ValueError(f"{transform}: is a {found.dims}-D transform, {image} has {source.dim() - 1} axes.")
     grid = _grid(found, transform, reference)
@@ -331,10 +337,10 @@ def warp_file(
     return _percent(~inside)
 
 
-def warp_points_file(points: str, transform: str, output: str, reference: str | None) -> Path:
+def warp_points_file(points: str, transform: str, output: str, reference: str | None, images: Images = UNNAMED) -> Path:
     """Take points through a transform, see the command ``warp_points``."""
-    require_output(output, WRITTEN_POINTS, (points, transform, reference))
-    found = read_transform(transform)
+    require_output(output, WRITTEN_POINTS, (points, transform, reference, *images))
+    found = _read(transform, images)
     cloud = data.read_points(points, found.dims)
     grid = _known_grid(found, transform, reference)
     if grid is not None:
@@ -342,28 +348,41 @@ def warp_points_file(points: str, transform: str, output: str, reference: str | 
     return data.write_points(data.Points(map_points(found, cloud.positions), cloud.names), output)
 
 
-def compose_files(transforms: Sequence[str], output: str, reference: str | None) -> float:
+def compose_files(
+    transforms: Sequence[str],
+    output: str,
+    reference: str | None,
+    form: str | None = None,
+    images: Images = UNNAMED,
+) -> float:
     """Join transforms, see the command ``compose``; gives how much leads out of one of them, in percent."""
-    if len(transforms) < 2:
-        raise ValueError(f"transforms: give two or more files separated by commas, got {list(transforms)}.")
-    require_output(output, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS), (*transforms, reference))
-    maps = [read_transform(path) for path in transforms]
+    written = form_of(output, form)
+    if len(transforms) < (2 if form is None and written == "itk" else 1):
+        raise ValueError(
+            f"transforms: give two or more files separated by commas, or one and its new --format, got "
+            f"{list(transforms)}."
+        )
+    require_output(output, WRITTEN_FORMS[written], (*transforms, reference, *images))
+    moving, fixed = map(_place, images)
+    require_images(output, written, moving=moving, **({} if known_field(output) else {"fixed": fixed}))
+    maps = [read_transform(path, *((moving, fixed) if len(transforms) == 1 else ())) for path in transforms]
     for path, found in zip(transforms, maps, strict=True):
         if found.dims != maps[-1].dims:
             raise ValueError(f"{path}: is a {found.dims}-D transform, the last one is {maps[-1].dims}-D.")
     whole = chain(maps[::-1])
     if not known_field(output):
-        write_transform(whole, output)
+        write_transform(whole, output, form=written, moving=moving, fixed=fixed)
         return 0.0
-    field, inside = DisplacementField.of(whole, _grid(whole, transforms[-1], reference))
-    write_transform(field, output)
+    place = images[1] if written != "itk" else None
+    field, inside = DisplacementField.of(whole, _grid(whole, transforms[-1], reference or place))
+    write_transform(field, output, form=written, moving=moving)
     return _percent(~inside)
 
 
-def invert_file(transform: str, output: str, reference: str | None) -> Inversion | None:
+def invert_file(transform: str, output: str, reference: str | None, images: Images = UNNAMED) -> Inversion | None:
     """Invert a transform, see the command ``invert``; gives how it went, None for an affine one, which goes exactly."""
-    require_output(output, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS), (transform, reference))
-    found = read_transform(transform)
+    require_output(output, (*WRITTEN_VOLUMES, *WRITTEN_TRANSFORMS), (transform, reference, *images))
+    found = _read(transform, images)
     if isinstance(found, Affine) and not known_field(output):
         write_transform(found.inverse(), output)
         return None
@@ -372,10 +391,10 @@ def invert_file(transform: str, output: str, reference: str | None) -> Inversion
     return inversion
 
 
-def jacobian_file(transform: str, output: str, reference: str | None) -> dict[str, float]:
+def jacobian_file(transform: str, output: str, reference: str | None, images: Images = UNNAMED) -> dict[str, float]:
     """Write the map of Jacobian determinants, see the command ``jacobian``; gives range and folding."""
-    require_output(output, WRITTEN_IMAGES, (transform, reference))
-    found = read_transform(transform)
+    require_output(output, WRITTEN_IMAGES, (transform, reference, *images))
+    found = _read(transform, images)
     field, _ = DisplacementField.of(found, _grid(found, transform, reference))
     determinant = field.jacobian_determinant()
     data.write_image(determinant[None], output, field.grid)
@@ -400,7 +419,8 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
     if "label" in given and "fixed_label" in given:
         read = partial(data.read_label, empty=True)  # what a method found may be nothing
         values |= label_metrics(*_alike(given["label"], given["fixed_label"], read))
-    found = read_transform(given["transform"]) if "transform" in given else None
+    images = (given.get("moving"), given.get("fixed"))
+    found = _read(given["transform"], images) if "transform" in given else None
     if found is not None:
         grid = _known_grid(found, given["transform"], given.get("reference"))
         if grid is not None:
@@ -449,10 +469,18 @@ def _grid(found: Map, transform: str, reference: str | None) -> Grid:
 
 
 def _known_grid(found: Map, transform: str, reference: str | None) -> Grid | None:
-    grid = Grid.of(data.read_image(reference, track_meta=False)) if reference else own_grid(found)
+    grid = _place(reference) or own_grid(found)
     if grid is not None and grid.dims != found.dims:
         raise ValueError(f"{transform}: is a {found.dims}-D transform, {reference} has {grid.dims} axes.")
     return grid
+
+
+def _read(transform: str, images: Images) -> Map:
+    return read_transform(transform, *map(_place, images))
+
+
+def _place(image: str | None) -> Grid | None:
+    return Grid.of(data.read_image(image, track_meta=False)) if image else None
 
 
 def _percent(where: torch.Tensor) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fmirnet_monai.bundle import load_weights, read_config
@@ -31,6 +32,7 @@ from fmirnet_monai.data import (
 )
 from fmirnet_monai.data.datalist import check_sections, merge_datalists
 from fmirnet_monai.data.download import unpack
+from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.itk import read_transform
 from fmirnet_monai.study.methods import parse_methods
 from fmirnet_monai.study.study import Study
@@ -96,11 +98,13 @@ def _trained(path: Path) -> None:
     load_weights(torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.BatchNorm2d(4)), path)
 
 
+PLACE = Grid((6, 5, 4), np.diag([-2.0, -2.0, 3.0, 1.0]))  # of both images of a transform
 READERS: dict[str, Callable[[Path], object]] = {
     "image": lambda path: read_image(path, track_meta=False),
     "label": lambda path: read_label(path, track_meta=False),
     "training image": lambda path: ReadImaged(["image"])({"image": str(path)}),
     "transform": read_transform,
+    "transform of images": lambda path: read_transform(path, PLACE, PLACE),
     "points": lambda path: read_points(path, 3),
     "clip": read_clip,
     "echonet": _all_echo_cases,

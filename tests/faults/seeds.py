@@ -30,7 +30,7 @@ from fmirnet_monai.spatial.dicom import DEFORMABLE, SPATIAL, grid_item, matrix_i
 from fmirnet_monai.spatial.files import write_displacement
 from fmirnet_monai.spatial.itk import write_transform
 
-from .readers import Seed, by_writer, one, written
+from .readers import PLACE, Seed, by_writer, one, written
 from .texts import points, tables
 
 SHAPE = (12, 10, 8)
@@ -233,6 +233,38 @@ def transforms(seed: int = 0) -> Iterator[Seed]:
         yield from by_writer("field", f"field{suffix}", write, form, "transform")
 
 
+def foreign(seed: int = 0) -> Iterator[Seed]:
+    """Transforms of other tools: matrices, fields, and elastix's files with an initial one."""
+    random = np.random.default_rng(seed)
+    affine = Affine(np.array([[1.0, 0.1, 0, 3], [-0.1, 1.0, 0, -2], [0, 0, 1.1, 5], [0, 0, 0, 1]]))
+    field = DisplacementField(torch.from_numpy(random.normal(size=(3, *PLACE.shape)).astype(np.float32)), PLACE)
+    for kind, name, found, form in (
+        ("fsl matrix", "a.mat", affine, "text"),
+        ("lta", "a.lta", affine, "text"),
+        ("afni matrix", "a.aff12.1D", affine, "text"),
+        ("fsl field", "w.nii", field, "nifti"),
+        ("fsl field", "w.nii.gz", field, "nifti.gz"),
+        ("afni field", "w.nii", field, "nifti"),
+        ("afni field", "w.nii.gz", field, "nifti.gz"),
+    ):
+        tool = kind.split()[0]
+        write = lambda path, f=found, t=tool: write_transform(f, path, None, t, PLACE, PLACE)  # noqa: E731
+        yield from by_writer(f"{kind} transform", name, write, form, "transform of images")
+    lta = written(lambda folder: write_transform(affine, folder / "a.lta", None, "lta", PLACE, PLACE))["a.lta"]
+    yield from one("lta transform", "v.lta", lta.replace(b"type      = 1", b"type      = 0"), "text", "transform")
+    head = "(FixedImageDimension 3)\n(MovingImageDimension 3)\n"
+    euler = f'{head}(Transform "EulerTransform")\n(TransformParameters .1 .2 .3 1 2 3)\n(CenterOfRotationPoint 1 2 3)\n'
+    numbers = " ".join(f"{number:.3f}" for number in random.normal(size=3 * 4**3))
+    spline = (
+        f'{head}(Transform "BSplineTransform")\n(InitialTransformParameterFileName "out/t.0.txt")\n'
+        f'(HowToCombineTransforms "Compose")\n(TransformParameters {numbers})\n(GridSize 4 4 4)\n(GridIndex 0 0 0)\n'
+        "(GridSpacing 9 9 9)\n(GridOrigin -9 -9 -9)\n(GridDirection 1 0 0 0 1 0 0 0 1)\n"
+    )
+    files = {"t.0.txt": euler.encode(), "t.1.txt": spline.encode()}
+    for target in files:
+        yield Seed("elastix transform", files, target, "text", "transform", "t.1.txt")
+
+
 def stored() -> Iterator[Seed]:
     """Weights and an archive."""
     torch.manual_seed(0)
@@ -254,5 +286,5 @@ def generated() -> list[Seed]:
     whole = Volume("1", image, np.asarray(volume.affine, dtype=np.float64), label)
     grey = np.clip((image[..., 4].T + 1000) / 8, 0, 255)
     parts = [volumes(image, label, whole.affine), pictures(grey), dicom(image), layouts(whole)]
-    parts += [clips(), tables(), points(), transforms(), stored()]
+    parts += [clips(), tables(), points(), transforms(), foreign(), stored()]
     return [seed for part in parts for seed in part]
