@@ -500,7 +500,6 @@ def register(
             Registration where it is affine) and warped_label.dcm the label (SEG; pip install -e '.[dicom]'), in place
             of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is written as it is.
     """
-    stage = {True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine)
     if unknown := [name for name in guide if name not in ("labels", "points")]:
         raise ValueError(f"guide must be labels, points or labels,points, got {unknown[0]!r}.")
     guidance = fm.registration.Guidance(
@@ -513,7 +512,7 @@ def register(
     )
     method = fm.workflow.Method(
         bundle,
-        str(stage),
+        _stage(affine),
         refine,
         slices,
         intensity,
@@ -574,6 +573,87 @@ def register(
         _say_verdict(result.verdict)
     if inverse:
         _say_inversion(result.inversion)
+    print(output_dir)
+
+
+def register_series(
+    *,
+    images: str,
+    output_dir: str,
+    reference: str = "first",
+    rounds: int = 3,
+    neighbours: bool = True,
+    label: str | None = None,
+    points: str | None = None,
+    label_frame: int | None = None,
+    fields: bool = False,
+    bundle: str | None = None,
+    variant: str | None = None,
+    trust_bundle: bool = False,
+    affine: bool | str = "auto",
+    refine: int | None = None,
+    slices: bool | None = None,
+    intensity: str = "auto",
+    similarity: str = "auto",
+    optimizer: str = "dense",
+    flips: bool = False,
+    fill: float | None = None,
+    antialias: bool = False,
+    metrics: bool = True,
+    device: str = "auto",
+) -> None:
+    """Register all frames of a series over time to one reference.
+
+    Each frame starts from the map of its neighbour on the reference's side. Writes warped.nii.gz (4 axes, with the time
+    axis of the series), frame_000_transform.h5, … (ITK composite, one a frame), metrics.json, series.csv (a row a
+    frame) and, where there is one, inside.nii.gz, reference.nii.gz (the mean), labels.nii.gz (the label on every
+    frame), warped_label.nii.gz (on the reference), frame_000_points.csv, … and warped_points.csv. Frames are counted
+    from 0.
+
+    Args:
+        images: a NIfTI, MHA or NRRD of 4 axes, a clip (.avi), or a quoted pattern of one image a frame, such as
+            "t*.nii.gz", in the order of the numbers in their names.
+        output_dir: folder to write. A run that was killed goes on where it was when it is started again.
+        reference: first, the number of a frame, or mean: a mean image from which no frame's displacement is preferred.
+        rounds: of registering to the mean, each to the mean of the round before.
+        neighbours: start from the neighbour's map; false registers each frame by itself.
+        label: label map drawn on one frame, carried to all others.
+        points: landmarks of one frame, carried likewise (.csv with x,y,z in LPS mm, .mrk.json, .fcsv, .vtk).
+        label_frame: the frame that label and points belong to; by default the reference.
+        fields: write frame_000_displacement.nii.gz, …, too.
+        bundle: as in register, as are all that follow; the method is chosen once, for all frames.
+        variant: config in the bundle's configs/variants.
+        trust_bundle: as in register.
+        affine: auto, off, translation, rigid, or affine (the same as true).
+        refine: steps of refinement of a bundle's field.
+        slices: register volumes slice by slice.
+        intensity: auto, bundle, percentiles (of each frame), or a window such as -125,275.
+        similarity: auto, mse, lncc, ssim, mi or mind.
+        optimizer: of direct optimisation: dense, or affine.
+        flips: average a bundle's field over the mirror images of the pair.
+        fill: value of warped.nii.gz beyond a frame; by default that frame's smallest.
+        antialias: as in register.
+        metrics: measure.
+        device: auto, cpu, cuda, cuda:1, mps.
+    """
+    method = fm.workflow.Method(
+        bundle,
+        _stage(affine),
+        refine,
+        slices,
+        intensity,
+        device,
+        similarity,
+        optimizer,
+        fill,
+        antialias,
+        flips=flips,
+        variant=variant,
+        trust_bundle=trust_bundle,
+    )
+    options = fm.series_files.SeriesOptions(reference, rounds, neighbours, label, points, label_frame, fields, metrics)
+    if values := fm.series_files.register_series_files(images, output_dir, method, options):
+        _print_values(values)
     print(output_dir)
 
 
@@ -967,6 +1047,7 @@ OWN = ""  # in a group of commands: what the group's name alone does
 DRAWN = ("split", "fractions", "seed")  # what draws sections at random, where --sections does not name them
 COMMANDS: dict[str, Any] = {
     "register": register,
+    "register_series": register_series,
     "propagate": propagate,
     "warp": warp,
     "warp_points": warp_points,
@@ -991,6 +1072,11 @@ COMMANDS: dict[str, Any] = {
     "bundle": {"export": bundle_export},
     "publish": publish,
 }
+
+
+def _stage(affine: bool | str) -> str:
+    """The affine stage that --affine names."""
+    return str({True: "affine", False: "off", "true": "affine", "false": "off"}.get(affine, affine))
 
 
 def _print_values(values: Mapping[str, float]) -> None:

@@ -17,10 +17,11 @@ METRICS = "metrics.json"
 RESULT = frozenset(
     {"warped.nii.gz", "warped_label.nii.gz", "warped_points.csv", "inside.nii.gz", "displacement.nii.gz", METRICS}
     | {"inverse_displacement.nii.gz", "transform.h5", "report.html", "transform.dcm", "warped_label.dcm"}
-    | {"uncertainty.nii.gz"}
+    | {"uncertainty.nii.gz", "reference.nii.gz", "labels.nii.gz", "series.csv"}
 )
 SERIES = "warped"  # folder of a DICOM series in a result, whose files are named by number
 SLICE = re.compile(rf"{SERIES}/\d{{5,}}\.dcm")
+FRAME = re.compile(r"frame_\d{3,}_(transform\.h5|displacement\.nii\.gz|points\.csv)")  # of a series over time
 
 
 def require_output(path: str | Path, suffixes: Sequence[str] | None, inputs: Iterable[str | Path | None] = ()) -> str:
@@ -80,8 +81,9 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
     """
     target = Path(folder)
     for given in map(Path, inputs):
+        named = FRAME.fullmatch(given.name) and _same(target, given.parent)
         own = [*(target / name for name in (*RESULT, SERIES)), *([target / SERIES / given.name] if given.name else [])]
-        if any(_same(file, given) for file in own):
+        if named or any(_same(file, given) for file in own):
             raise ValueError(f"output_dir: {given} is an input, which would be overwritten; name another folder.")
     require_folder(target)
     with writing(target), partial_folder(target) as partial:
@@ -144,7 +146,11 @@ def _files(metrics: Path) -> set[str]:
     """What a ``metrics.json`` lists as its result's files; one of a version that didn't has all that it may have."""
     try:
         content = json.loads(metrics.read_text())
-        return {name for name in content.get("files", RESULT) if name in RESULT or SLICE.fullmatch(name)}
+        return {
+            name
+            for name in content.get("files", RESULT)
+            if name in RESULT or SLICE.fullmatch(name) or FRAME.fullmatch(name)
+        }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return set()
 

@@ -124,9 +124,9 @@ def register_files(
         content = {
             "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
-            "metrics": {name: _or_none(value) for name, value in figures.items()},
+            "metrics": {name: or_none(value) for name, value in figures.items()},
             **(_judged(result.verdict) if wanted.metrics else {}),
-            **({"inverse_residual": _or_none(result.inversion.residual)} if wanted.inverse else {}),
+            **({"inverse_residual": or_none(result.inversion.residual)} if wanted.inverse else {}),
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
@@ -439,7 +439,7 @@ def measure_files(files: Mapping[str, str | None], output: str | None) -> dict[s
             "--fixed_points."
         )
     if output:
-        write_text(Path(output), json.dumps({n: _or_none(v) for n, v in values.items()}, indent=1) + "\n")
+        write_text(Path(output), json.dumps({n: or_none(v) for n, v in values.items()}, indent=1) + "\n")
     return values
 
 
@@ -491,11 +491,11 @@ def _judged(verdict: registration.Verdict) -> dict[str, Any]:
     return {
         "verdict": verdict.grade,
         "verdict_reasons": list(verdict.reasons),
-        "verdict_risk": _or_none(round(verdict.risk, 4)),
+        "verdict_risk": or_none(round(verdict.risk, 4)),
     }
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 

@@ -29,6 +29,7 @@ from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .points import Points, check_points_inside, paired, read_points, write_points
 from .prepare import read_each, write_pairs
 from .sample import ensure_sample
+from .series import Series, TimeAxis, read_series, write_series
 from .sliver import find_sliver_cases, write_sliver_layout
 from .stored import SAME, Stored, check_dtype, nifti_code, stored_as
 from .subjects import read_sections
@@ -43,7 +44,9 @@ __all__ = [
     "NoStructure",
     "Pairing",
     "Points",
+    "Series",
     "Stored",
+    "TimeAxis",
     "Volume",
     "chaos_subject",
     "check_classes",
@@ -84,6 +87,7 @@ __all__ = [
     "read_pair_table",
     "read_points",
     "read_sections",
+    "read_series",
     "require_sections",
     "saving_root",
     "sides",
@@ -102,5 +106,6 @@ __all__ = [
     "write_pairs",
     "write_phantom",
     "write_points",
+    "write_series",
     "write_sliver_layout",
 ]

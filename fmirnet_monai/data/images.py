@@ -146,7 +146,7 @@ def _write_by_itk(values: NDArray, grid: Grid, path: Path) -> None:
 
     stored = itk.image_from_array(np.ascontiguousarray(values.T))
     set_geometry(stored, grid)
-    with _quiet():
+    with quiet():
         itk.imwrite(stored, str(path), compression=True)
     _load_whole(str(path))
 
@@ -211,18 +211,11 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
         components, size = size[4], size[:3]
     while len(size) > 3 and size[-1] == 1:
         size.pop()
-    kind = image.get_data_dtype()
-    components *= len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
+    components *= values_per_voxel(image)
     _check_size(size, components, path)
     kept = [*range(len(size)), 3]
     grid = Grid(tuple(size), place[np.ix_(kept, kept)])
-    try:
-        geometry(grid)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
-            "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
-        ) from error
+    check_place(grid, path)
     stored: Any = image.dataobj
     whole = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 4 and (stored.slope, stored.inter) == (1, 0)
     if precision is np.float64 and whole:  # labels, which take an eighth as they are
@@ -231,14 +224,31 @@ def _read_nifti(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid
     return np.asanyarray(stored, dtype=np.float32 if small else precision).reshape(size), grid
 
 
+def values_per_voxel(image: nib.Nifti1Image) -> int:
+    """Three of one in colour, two of a complex one."""
+    kind = image.get_data_dtype()
+    return len(kind.fields) if kind.fields else 2 if kind.kind == "c" else 1
+
+
+def check_place(grid: Grid, path: str | Path) -> None:
+    """Raise ValueError naming ``path`` where the axes of its grid are not at right angles."""
+    try:
+        geometry(grid)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: its axes are not at right angles (a sheared affine), which ITK and the transforms that are "
+            "written here can't express; resample it first, such as by nibabel.processing.resample_to_output."
+        ) from error
+
+
 def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Grid]:
     import itk
 
-    with _quiet():
+    with quiet():
         files = series_files(path) if path.is_dir() else [str(path)]
     if len(files) == 1 and is_dicom(Path(files[0])):
         check_elements(Path(files[0]))
-    with _quiet():
+    with quiet():
         header = itk_header(files[0])
     size = [header.GetDimensions(axis) for axis in range(header.GetNumberOfDimensions())]
     _check_size(size, header.GetNumberOfComponents(), path)
@@ -246,7 +256,7 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
     order, placed = stacked(slices, path) if len(slices) > 1 else (None, None)
     if len(files) > 1 and order is not None:
         files, order = [files[i] for i in order], None
-    with _quiet():
+    with quiet():
         image_type = itk.Image[itk.F if precision is np.float32 else itk.D, len(size)]
         if len(files) > 1:
             reader = itk.ImageSeriesReader[image_type].New(
@@ -266,7 +276,8 @@ def _read_by_itk(path: Path, precision: type[np.floating]) -> tuple[NDArray, Gri
 def _check_size(size: Sequence[int], components: int, path: Path) -> None:
     if len(size) not in (2, 3):
         raise ValueError(
-            f"{path}: has {len(size)} axes {tuple(size)}, expected 2 or 3; extract one time point or channel."
+            f"{path}: has {len(size)} axes {tuple(size)}, expected 2 or 3; 'register_series' takes a series, otherwise "
+            "extract one time point or channel."
         )
     if components > 1:
         raise ValueError(
@@ -327,7 +338,7 @@ def _packed(image: Tensor, stored: Stored, suffix: str, source: str | Path) -> N
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Drop what ITK's libraries print to the process's stderr, past Python; their failures are raised all the same."""
     with LOCK:
         sys.stderr.flush()

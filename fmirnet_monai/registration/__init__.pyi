@@ -8,6 +8,7 @@ from .registrar import OPTIMIZERS, STARTS, Registrar
 from .relabelling import relabel
 from .result import Registration
 from .search import DiscreteSearch
+from .series import SeriesRegistration, register_series
 from .transform import Registerd
 from .verdict import GRADES, Verdict
 
@@ -27,9 +28,11 @@ __all__ = [
     "Registerd",
     "Registrar",
     "Registration",
+    "SeriesRegistration",
     "Verdict",
     "load_extractor",
     "propagate",
     "register",
+    "register_series",
     "relabel",
 ]

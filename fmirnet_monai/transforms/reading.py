@@ -71,7 +71,7 @@ class ReadImaged(LoadImaged):
         if image.ndim not in (2, 3) or sum(size > 1 for size in image.shape) < 2:
             raise ValueError(
                 f"{name}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; "
-                "extract one time point or channel of a whole image."
+                "'python -m fmirnet_monai register_series' takes a series, otherwise extract one time point or channel."
             )
         if self.spatial_dims not in (None, image.ndim):
             raise ValueError(
