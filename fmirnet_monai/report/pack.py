@@ -14,7 +14,7 @@ from PIL import Image
 
 SIDE = 4096  # pixels of a picture of many slices
 LOSSLESS = 1_000_000  # pixels of the images together, up to which they are kept as they are
-QUALITIES = (90, 75, 60, 45, 30, 20, 10, 4, 0)  # of WebP
+QUALITIES = (90, 80, 70, 60, 50, 40, 32, 25, 20, 15, 10, 5, 0)  # of WebP
 SAMPLE = 8  # slices that a quality is tried on
 CODES = (0, 16, 240, 255)  # of the values that an image's scale goes through
 

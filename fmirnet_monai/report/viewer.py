@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the registration package reads bundles and configurations, 
     from fmirnet_monai.registration.result import Registration
 
 ROOM = 3_700_000  # bytes of all volumes
-LABEL_ROOM = 900_000  # of those, of label maps
+LABEL_ROOM = 1_200_000  # of those, of label maps
 LONGEST = {2: 1024, 3: 256}  # pixels of an image's side, of a slice and of a volume
 LONGEST_MAP = {2: 512, 3: 128}  # of Jacobian determinant, displacement and uncertainty
 LONGEST_FIELD = {2: 128, 3: 64}  # nodes along a side of the field that the warped grid is drawn from
