@@ -95,9 +95,7 @@ class Display:
     def vectors(self, ddf: ArrayLike) -> NDArray:
         """A displacement field ``(D, *spatial)`` in voxels to one ``(3, Z, Y, X)`` along the displayed axes."""
         field = np.asarray(ddf)
-        found = [
-            (-1 if back else 1) * self.take(field[axis]) for axis, back in zip(self.axes, self.flips, strict=True)
-        ]
+        found = [(-1 if back else 1) * self.take(field[axis]) for axis, back in zip(self.axes, self.flips, strict=True)]
         return np.stack([np.zeros_like(found[0])] * (3 - self.grid.dims) + found)
 
     def planes(self, voxel: ArrayLike) -> list[Plane]:

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
 SIMILARITIES = ("ssim", "ncc", "nmi")
 LOWER_IS_BETTER = ("hd", "hd95", "assd", "tre_mean", "tre_median", "tre_95")
 NEITHER = ("inside",)  # more of it is no better
+HEADS = {  # of metrics that no table of methods has
+    "jacobian_min": "Jacobian, smallest",
+    "jacobian_p01": "Jacobian, 1st percentile",
+    "jacobian_p99": "Jacobian, 99th percentile",
+    "lncc": "Local correlation, squared",
+    "lncc_10": "Local correlation, 10th percentile",
+    "residual_mean": "Intensities apart, mean",
+    "residual_99": "Intensities apart, 99th percentile",
+    "inverse_consistency": "Registered back, off by (mm)",
+    "inverse_misses": "Registered back, misses (%)",
+}
 SCRIPTS = ("volume.js", "outline.js", "paint.js", "marks.js", "viewer.js", "main.js")
 
 
@@ -102,7 +113,8 @@ def _change(name: str, before: float, after: float) -> float:
 
 def _head(name: str, mm: bool) -> str:
     """Head of a metric's column, in pixels where mm aren't known."""
-    return column(name)[0] if mm else column(name)[0].replace("mm", "pixels")
+    head = HEADS.get(name, column(name)[0])
+    return head if mm else head.replace("mm", "pixels")
 
 
 def _headline(r: Registration, metrics: Mapping[str, float], viewer: Viewer) -> list[str]:
@@ -111,7 +123,9 @@ def _headline(r: Registration, metrics: Mapping[str, float], viewer: Viewer) -> 
     similarity = next((n for n in SIMILARITIES if n in paired), None)
     for name in (similarity, "dice", f"{GUIDED}dice", "tre_mean", f"{GUIDED}tre_mean"):
         if name in paired:
-            parts.append(f"{_head(name, viewer.mm)} {number(name, before(metrics, name))} → {number(name, paired[name])}")
+            parts.append(
+                f"{_head(name, viewer.mm)} {number(name, before(metrics, name))} → {number(name, paired[name])}"
+            )
     if not r.inside.all():
         parts.append(f"{100 * float((~r.inside).float().mean()):.1f} % not seen in the moving image")
     parts.append(f"folding {100 * viewer.folded / r.determinant.numel():.2f} %")
@@ -221,7 +235,9 @@ def _legend(viewer: Viewer) -> list[str]:
         text.append("The images are larger than what is shown of them; metrics and files hold all of them.")
     text.append(
         "Window and level begin at the 0.5th and 99.5th percentile of each image; differences are those of intensities "
-        "between them. " + ("Pictures have 8 bits" + (", compressed with loss. " if viewer.lossy else ". ")) + "Grid and Jacobian determinant leave the affine stage out, the "
+        "between them. "
+        + ("Pictures have 8 bits" + (", compressed with loss. " if viewer.lossy else ". "))
+        + "Grid and Jacobian determinant leave the affine stage out, the "
         "displacement holds it."
     )
     return text

@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fmirnet_monai.data.orientation import has_orientation, has_spacing
 from fmirnet_monai.spatial import Grid, resample
 
 from .display import Display, choose_voxel
@@ -33,7 +33,6 @@ MAP_QUALITY = 80
 SLAB = 3.0  # landmarks so many of the finest voxel's sides from a slice are shown on it
 LABELS = 255  # that a page tells apart, the largest ones
 THUMBNAIL = 96  # pixels of its longest side
-WITHOUT_PLACE = (".png", ".jpg", ".jpeg")
 
 
 class Viewer:
@@ -55,9 +54,7 @@ class Viewer:
         self.distance = r.field.length().cpu().numpy()
         shift = self.distance if r.field is r.deformable else r.deformable.length().cpu().numpy()
         label = r.fixed_label if r.fixed_label is not None else r.warped_label
-        self.planes = self.display.planes(
-            choose_voxel(None if label is None else array(label), shift, array(r.fixed))
-        )
+        self.planes = self.display.planes(choose_voxel(None if label is None else array(label), shift, array(r.fixed)))
         self.dims = 3 if min(self.display.shape) > 1 else 2
 
     @cached_property
@@ -92,7 +89,9 @@ class Viewer:
     @cached_property
     def label_ids(self) -> list[int]:
         """Labels that are shown."""
-        values, counts = np.unique(np.concatenate([label.ravel() for label in self.labels.values()]), return_counts=True)
+        values, counts = np.unique(
+            np.concatenate([label.ravel() for label in self.labels.values()]), return_counts=True
+        )
         largest = np.argsort(-counts[values != 0], kind="stable")[:LABELS]
         return sorted(int(i) for i in values[values != 0][largest])
 
@@ -111,8 +110,10 @@ class Viewer:
     @cached_property
     def gap(self) -> float:
         """Difference of images in [0, 1] at the ends of its scale: the 99.5th percentile."""
-        some = {name: self.scales[name].unit(image.ravel()[:: max(1, image.size // 500_000)])
-                for name, image in self.images.items()}
+        some = {
+            name: self.scales[name].unit(image.ravel()[:: max(1, image.size // 500_000)])
+            for name, image in self.images.items()
+        }
         apart = np.abs(np.concatenate([some["fixed"] - some[name] for name in ("moving", "warped")]))
         return max(0.01, float(np.percentile(apart, 99.5)))
 
@@ -175,9 +176,9 @@ class Viewer:
         sides = [self.display.shape[axis] * self.display.spacing[axis] for axis in (plane.columns, plane.rows)]
         width, height = (max(1, round(THUMBNAIL * side / max(sides))) for side in sides)
         buffer = io.BytesIO()
-        picture.resize((width, height), Image.Resampling.BOX if width < picture.width else Image.Resampling.BILINEAR).save(
-            buffer, format="WEBP", quality=60
-        )
+        picture.resize(
+            (width, height), Image.Resampling.BOX if width < picture.width else Image.Resampling.BILINEAR
+        ).save(buffer, format="WEBP", quality=60)
         return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
     @property
@@ -191,8 +192,10 @@ class Viewer:
 
     def _label_maps(self) -> dict[str, Any]:
         by = self._factor
-        found = {f"unseen {name}": pack(coarser(where, by, "first").astype(np.uint8), by)
-                 for name, where in self.unseen.items()}
+        found = {
+            f"unseen {name}": pack(coarser(where, by, "first").astype(np.uint8), by)
+            for name, where in self.unseen.items()
+        }
         if not self.labels:
             return found
         ids = np.array(self.label_ids)
@@ -243,10 +246,12 @@ def place_known(image: Tensor) -> tuple[bool, bool]:
 
     A picture knows neither, nor does a tensor without a place; a file says so itself.
     """
-    meta = getattr(image, "meta", {})
-    suffix = Path(str(meta.get("filename_or_obj", ""))).suffix.lower()
-    placed = hasattr(image, "affine") and suffix not in WITHOUT_PLACE
-    return placed, placed and bool(meta.get("oriented", True))
+    if not hasattr(image, "affine"):
+        return False, False
+    file = getattr(image, "meta", {}).get("filename_or_obj")
+    if not file:
+        return True, True
+    return has_spacing(str(file)), image.dim() == 4 and has_orientation(str(file))
 
 
 def array(image: Tensor) -> NDArray:
