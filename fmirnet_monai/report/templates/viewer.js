@@ -1,6 +1,6 @@
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg", FOLDED = [255, 0, 255], LINES = 32;
+const SVG = "http://www.w3.org/2000/svg", FOLD_COLOUR = [255, 0, 255], LINES = 32;
 const get = (id) => document.getElementById(id), all = (query) => [...document.querySelectorAll(query)];
 
 function draw(parent, tag, attributes, text) {
@@ -24,7 +24,7 @@ class Page {
     }
     this.windows = { fixed: [100, 50], moving: [100, 50] };
     this.hidden = new Set();
-    this.pictures = all(".picture").map((element) => this.prepare(element));
+    this.pictures = all(".picture").map((element, id) => this.prepare(element, id));
     all("canvas[data-colours]").forEach((canvas) => {
       const image = new ImageData(256, 1), table = colourTable(canvas.dataset.colours);
       for (let i = 0; i < 256; i++) { byTable(table, i, image.data, 4 * i); image.data[4 * i + 3] = 255; }
@@ -38,7 +38,7 @@ class Page {
   /* Voxels along the width and height of a plane. */
   size(plane) { return [this.shape[plane.columns], this.shape[plane.rows]]; }
 
-  prepare(element) {
+  prepare(element, id) {
     const plane = this.planes[element.dataset.plane], [columns, rows] = this.size(plane);
     const extent = [columns * this.spacing[plane.columns], rows * this.spacing[plane.rows]];
     const longest = Math.min(1024, Math.max(512, columns, rows)) / Math.max(...extent);
@@ -48,7 +48,7 @@ class Page {
     svg.setAttribute("viewBox", `0 0 ${extent[0]} ${extent[1]}`);
     svg.setAttribute("preserveAspectRatio", "none");
     const { kind, source, overlay } = element.dataset;
-    return { plane, kind, source, overlay: overlay.split(" ").filter(Boolean), canvas, svg, extent, title: svg.getAttribute("aria-label") };
+    return { id, plane, kind, source, overlay: overlay.split(" ").filter(Boolean), canvas, svg, extent, title: svg.getAttribute("aria-label") };
   }
 
   /* Number of a slice as its file counts. */
@@ -130,7 +130,7 @@ class Page {
     const slice = this.slice("folded", picture.plane, index), context = picture.canvas.getContext("2d");
     const [columns, rows] = this.size(picture.plane);
     const x = (slice.across * picture.canvas.width) / columns, y = (slice.down * picture.canvas.height) / rows;
-    context.fillStyle = `rgb(${FOLDED})`;
+    context.fillStyle = `rgb(${FOLD_COLOUR})`;
     slice.values.forEach((folded, i) => {
       const left = (i % slice.width) * x, top = Math.floor(i / slice.width) * y;
       if (folded) context.fillRect(Math.floor(left), Math.floor(top), Math.max(1, Math.ceil(left + x) - Math.floor(left)), Math.max(1, Math.ceil(top + y) - Math.floor(top)));
@@ -155,10 +155,16 @@ class Page {
 
   pixel(plane, slice) { return [slice.across * this.spacing[plane.columns], slice.down * this.spacing[plane.rows]]; }
 
-  drawMask({ plane, svg }, volume, index, name) {
+  drawMask({ plane, svg, extent, id }, volume, index, name) {
     const slice = this.slice(volume, plane, index);
     const path = outlinePath(slice, 1, ...this.pixel(plane, slice));
-    if (path) draw(svg, "path", { class: `unseen ${name}`, d: path });
+    if (!path) return;
+    const size = Math.max(...extent) / 60, pattern = `hatch-${id}`;
+    const tile = { width: size, height: size, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" };
+    const hatch = draw(svg, "pattern", { id: pattern, ...tile });
+    draw(hatch, "rect", { width: size, height: size, fill: "#333c" });
+    draw(hatch, "rect", { width: size / 3, height: size, fill: "#fc0" });
+    draw(svg, "path", { class: `unseen ${name}`, d: path, fill: `url(#${pattern})` });
   }
 
   drawOutlines({ plane, svg }, name, index) {
