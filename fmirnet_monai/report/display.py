@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,10 +93,17 @@ class Display:
         """Points ``(N, D)`` in RAS+ mm to displayed voxels ``(N, 3)``: z, y, x."""
         return self._voxels(self.grid.to_voxel(np.asarray(points, dtype=float)))
 
-    def vectors(self, ddf: ArrayLike) -> NDArray:
-        """A displacement field ``(D, *spatial)`` in voxels to one ``(3, Z, Y, X)`` along the displayed axes."""
-        field = np.asarray(ddf)
-        found = [(-1 if back else 1) * self.take(field[axis]) for axis, back in zip(self.axes, self.flips, strict=True)]
+    def vectors(self, ddf: ArrayLike, step: Sequence[int] = (1, 1, 1)) -> NDArray:
+        """A displacement field ``(D, *spatial)`` in voxels to one ``(3, Z, Y, X)`` along the displayed axes.
+
+        Args:
+            ddf: the field.
+            step: of voxels along Z, Y and X, the first of each of which is taken.
+        """
+        field, some = np.asarray(ddf), tuple(slice(None, None, n) for n in step)
+        found = [
+            (-1 if back else 1) * self.take(field[axis])[some] for axis, back in zip(self.axes, self.flips, strict=True)
+        ]
         return np.stack([np.zeros_like(found[0])] * (3 - self.grid.dims) + found)
 
     def planes(self, voxel: ArrayLike) -> list[Plane]:

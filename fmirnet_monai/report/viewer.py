@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -89,11 +90,11 @@ class Viewer:
     @cached_property
     def label_ids(self) -> list[int]:
         """Labels that are shown."""
-        values, counts = np.unique(
-            np.concatenate([label.ravel() for label in self.labels.values()]), return_counts=True
-        )
-        largest = np.argsort(-counts[values != 0], kind="stable")[:LABELS]
-        return sorted(int(i) for i in values[values != 0][largest])
+        sizes: Counter[int] = Counter()
+        for label in self.labels.values():
+            sizes.update(dict(zip(*(found.tolist() for found in np.unique(label, return_counts=True)), strict=True)))
+        del sizes[0]
+        return sorted(number for number, _ in sizes.most_common(LABELS))
 
     @property
     def label_names(self) -> list[str]:
@@ -221,20 +222,16 @@ class Viewer:
             folds = coarser(d.take(self.determinant <= 0), self._factor, "max").astype(np.uint8)
             found["folded"] = pack(folds, self._factor)
         step = factors(d.shape, LONGEST_FIELD[self.dims])
-        for axis, part in enumerate(self._vectors):
+        for axis, part in enumerate(d.vectors(self.r.deformable.ddf.cpu().numpy(), step)):
             if d.shape[axis] > 1:
-                code = 128 + 127 * coarser(part, step, "first") / self._shift
+                code = 128 + 127 * part / self._shift
                 found[f"field {axis}"] = pack(np.rint(code).astype(np.uint8), step)
         return found
 
     @cached_property
-    def _vectors(self) -> NDArray:
-        return self.display.vectors(self.r.deformable.ddf.cpu().numpy())
-
-    @cached_property
     def _shift(self) -> float:
         """Voxels at the ends of the field's codes."""
-        return max(float(np.abs(self._vectors).max()), 1e-3)
+        return max(float(self.r.deformable.ddf.abs().max()), 1e-3)
 
     def _folded_in(self, across: int) -> list[int]:
         where = self.display.take(self.determinant <= 0)
