@@ -27,7 +27,9 @@ SPACING = (1.0, 1.5, 4.0)
 
 def make_affine(dims: int, spacing: Iterable[float] = SPACING) -> NDArray[np.float64]:
     """Of an image as ITK gives it, with directions along LPS."""
-    return np.diag([*(s * sign for s, sign in zip(spacing, (-1, -1, 1), strict=False)), 1.0][:dims] + [1.0])
+    affine = np.diag([*(s * sign for s, sign in zip(spacing, (-1, -1, 1), strict=False)), 1.0][:dims] + [1.0])
+    affine[:-1, -1] = (12, 10, -20)[:dims]
+    return affine
 
 
 def make_registration(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 4096  # pixels of a picture of many slices
-LOSSLESS = 1_000_000  # pixels of the images together, up to which they are kept as they are
+LOSSLESS = 1_500_000  # pixels of the images together, up to which they are kept as they are
 QUALITIES = (90, 80, 70, 60, 50, 40, 32, 25, 20, 15, 10, 5, 0)  # of WebP
 SAMPLE = 8  # slices that a quality is tried on
 CODES = (0, 16, 240, 255)  # of the values that an image's scale goes through

@@ -219,14 +219,14 @@ def _legend(viewer: Viewer) -> list[str]:
     display, sides = viewer.display, viewer.planes[0].edges
     if sides:
         text.append(
-            "The letters come from the files' headers; nobody has checked them against the patient. Radiological "
+            "The letters come from the fixed file's header; nobody has checked them against the patient. Radiological "
             "display: the patient's right is on the left of axial and coronal pictures, anterior on the left of "
             "sagittal ones."
         )
     if sides and (angle := obliqueness(display.grid)) > 1:
         text.append(f"The image is oblique: its planes lie up to {angle:.0f}° from those they are named after.")
     if not sides:
-        text.append("Which side of the patient is where is not known.")
+        text.append("The fixed image's file doesn't say which side of the patient is where.")
     if not viewer.mm:
         text.append("The size of a pixel is not known: distances are in pixels, in the metrics too.")
     if viewer.unseen:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fmirnet_monai.data.orientation import has_orientation, has_spacing
 from fmirnet_monai.spatial import Grid, resample
+from fmirnet_monai.spatial.geometry import flip
 
 from .display import Display, choose_voxel
 from .pack import LOSSLESS, Scale, choose_quality, coarser, factors, pack, weight
@@ -241,14 +242,20 @@ class Viewer:
 def place_known(image: Tensor) -> tuple[bool, bool]:
     """Whether an image's spacing is known in mm, and whether it is known where the patient's sides are.
 
-    A picture knows neither, nor does a tensor without a place; a file says so itself.
+    A picture knows neither, nor does a tensor without a place; a file says so itself. Axes along LPS or RAS from an
+    origin of exactly 0 are what tools write where they know nothing, so that they don't tell.
     """
     if not hasattr(image, "affine"):
         return False, False
+    affine = Grid.of(image).affine
+    turn = affine[:-1, :-1] / np.linalg.norm(affine[:-1, :-1], axis=0)
+    usual = not affine[:-1, -1].any() and any(
+        np.array_equal(turn, axes) for axes in (np.eye(len(turn)), flip(len(turn)))
+    )
     file = getattr(image, "meta", {}).get("filename_or_obj")
     if not file:
-        return True, True
-    return has_spacing(str(file)), image.dim() == 4 and has_orientation(str(file))
+        return True, not usual
+    return has_spacing(str(file)), not usual and image.dim() == 4 and has_orientation(str(file))
 
 
 def array(image: Tensor) -> NDArray:

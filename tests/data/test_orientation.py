@@ -18,7 +18,9 @@ VALUES = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 
 @pytest.mark.parametrize(("qform", "sform", "stated"), [(0, 0, False), (1, 0, True), (0, 2, True), (1, 1, True)])
 def test_nifti_by_its_codes(tmp_path: Path, qform: int, sform: int, stated: bool) -> None:
-    image = nib.Nifti1Image(VALUES, np.diag([-1.0, -2, 3, 1]))
+    place = np.diag([-1.0, -2, 3, 1])
+    place[:3, 3] = 5, 6, -7
+    image = nib.Nifti1Image(VALUES, place)
     image.set_qform(image.affine, qform)
     image.set_sform(image.affine, sform)
     path = tmp_path / "image.nii.gz"

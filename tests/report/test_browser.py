@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import browser, complaints, open_page, requests
-from report_pages import make_registration
+from report_pages import make_affine, make_registration
 
 from fmirnet_monai.registration import Verdict
 from fmirnet_monai.report import write_batch, write_report
@@ -106,11 +106,11 @@ def test_the_place_said_is_that_of_the_header(volume: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     press(find(volume, ".view[data-plane='0']"), Keys.HOME)
-    assert title(volume).endswith("S 0 mm")
+    assert title(volume).endswith("I 20 mm")
     press(find(volume, ".view[data-plane='0']"), Keys.END)
-    assert title(volume).endswith("S 44 mm")  # 11 slices of 4 mm
+    assert title(volume).endswith("S 24 mm")  # 11 slices of 4 mm
     press(find(volume, ".view[data-plane='1']"), Keys.END, Keys.ARROW_DOWN)
-    assert title(volume, "1") == "Coronal, slice 19 of 20, P 27 mm"  # the 18th step of 1.5 mm
+    assert title(volume, "1") == "Coronal, slice 19 of 20, P 17 mm"  # the 18th step of 1.5 mm
 
 
 def test_window_and_level_change_the_greys(volume: Any) -> None:
@@ -253,7 +253,9 @@ def test_a_large_noisy_volume_takes_less_than_4_mb(driver: Any, tmp_path: Path) 
     z, y, x = np.mgrid[-1:1:256j, -1:1:256j, -1:1:256j].astype(np.float32)
     body = (x**2 + y**2 / 0.6 + 0.2 * z**2 < 0.8) * (1 + 0.3 * np.sin(9 * x) * np.cos(8 * y + 3 * z))
     noise = rng.normal(0, 0.05, shape).astype(np.float32)
-    registration = make_registration(shape, values=(body + noise).astype(np.float32), labels=True, affine=np.eye(4))
+    registration = make_registration(
+        shape, values=(body + noise).astype(np.float32), labels=True, affine=make_affine(3, (1, 1, 1))
+    )
     path = write_report(registration, tmp_path / "report.html")
     assert path.stat().st_size < 4e6
     open_page(driver, path)

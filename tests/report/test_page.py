@@ -193,7 +193,7 @@ def test_verdict_and_its_reasons_come_first(tmp_path: Path, grade: str, said: st
     assert verdict.startswith(f" {grade}") and said in verdict
     reasons = re.findall(r'<li class="reason">([^<]+)</li>', verdict)
     assert reasons == ["The field folds.", "Dice got worse."]
-    assert re.findall(r'<li class="note">([^<]+)</li>', verdict) == ["A note of what guided it."]
+    assert re.findall(r'<li class="note">([^<]+)</li>', verdict) == ["Note: A note of what guided it."]
     assert page.index("Dice got worse.") < page.index('id="compare-title"') < page.index("<table")
     assert "residual" not in verdict  # a solver's tolerance is no inverse consistency
 
@@ -245,12 +245,22 @@ def test_pictures_are_measured_in_pixels_and_have_no_sides(tmp_path: Path) -> No
     picture = page_of(make_registration((40, 30), name="fixed.png", affine=np.diag([-1.0, -1, 1])), tmp_path)
     assert data_of(picture)["distance"] == "pixels" and data_of(picture)["spacing"] == [1, 1, 1]
     assert "The size of a pixel is not known" in picture and "0.0 pixels</span>" in picture
-    assert "come from the files" not in picture
+    assert "come from the fixed" not in picture
     volume = page_of(make_registration(), tmp_path)
-    assert data_of(volume)["distance"] == "mm" and "come from the files&#39; headers" in volume
+    assert data_of(volume)["distance"] == "mm" and "come from the fixed file&#39;s header" in volume
     plain = make_registration()
     plain.fixed = plain.fixed.as_tensor()
     assert data_of(page_of(plain, tmp_path))["distance"] == "pixels"
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1)])
+def test_what_tools_write_where_they_know_nothing_gives_no_letters(tmp_path: Path, signs: tuple[int, ...]) -> None:
+    affine = np.diag([*(s * sign for s, sign in zip(SPACING, signs, strict=True)), 1.0])
+    page = page_of(make_registration(affine=affine), tmp_path)
+    assert all(not plane["edges"] for plane in data_of(page)["planes"]) and data_of(page)["distance"] == "mm"
+    affine[2, 3] = -20
+    page = page_of(make_registration(affine=affine), tmp_path)
+    assert all(plane["edges"] for plane in data_of(page)["planes"])
 
 
 def test_metrics_of_pictures_are_in_pixels(tmp_path: Path) -> None:

@@ -169,7 +169,9 @@ class Page {
 
   drawOutlines({ plane, svg }, name, index) {
     const slice = this.slice(`label ${name}`, plane, index);
-    for (const code of [...new Set(slice.values)].sort((a, b) => a - b)) {
+    const sizes = new Map();
+    slice.values.forEach((code) => sizes.set(code, (sizes.get(code) || 0) + 1));
+    for (const code of [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a))) { // what lies within comes on top
       if (code === 0 || this.hidden.has(code)) continue;
       const path = outlinePath(slice, code, ...this.pixel(plane, slice));
       const line = draw(svg, "path", { class: `outline ${name}`, d: path, stroke: labelColour(code) });
