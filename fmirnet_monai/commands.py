@@ -493,7 +493,7 @@ def register(
         uncertainty: write uncertainty.nii.gz, by how many mm other ways of registering the same pair lead elsewhere;
             takes three to five registrations more.
         device: auto, cpu, cuda, cuda:1, mps.
-        report: write report.html.
+        report: write report.html, of a datalist one more for all pairs.
         dtype: of warped.nii.gz: float32, or same: as the moving image is stored, rounded and clipped.
         format: nifti, or dicom where both images are DICOM series: then the folder warped holds the registered series
             (stored as the moving one), transform.dcm the map (a Deformable Spatial Registration, or a Spatial
