@@ -23,7 +23,7 @@ LEARNT = Path(__file__).with_name("verdict.json")
 FOLDING = (0.5, 5.0)  # percent, from which on a registration is to be looked at, and has failed
 HEAVIEST = 3  # signs that are named where none is unusual by itself, but all together are
 SMALL = 0.05  # of its volume, below which something shrinks so much that it is told
-LIMITED = ("compression", "expansion", "roughness")  # signs that tell by themselves where they are unusual
+LIMITED = ("inverse", "compression", "expansion", "roughness")  # signs that tell by themselves where they are unusual
 MISFIT = 0.5  # of a sign's standard deviations beyond the mean of sound registrations, that it is named from
 TOLERANCE = {"tre": 0.005}  # mm, by which a figure may be worse; of others 0.0005
 ALIKE = 0.99  # correlation after registration, from which on what similarity lost may be what resampling takes
@@ -74,7 +74,7 @@ def _lost(metrics: Metrics) -> float:
 
 
 SIGNS = {
-    "similarity": Sign(lambda m: 1 - _known(m, "ncc"), "The images correlate by {ncc:.2f} alone"),
+    "similarity": Sign(lambda m: 1 - _known(m, "ncc"), "The images' correlation is {ncc:.2f}"),
     "residual": Sign(
         lambda m: _known(m, "residual_99"),
         "Intensities differ by {residual_99:.2f} of their range at the 99th percentile",
@@ -85,7 +85,7 @@ SIGNS = {
     ),
     "gain": Sign(
         lambda m: _known(m, "before_lncc") - _known(m, "lncc"),
-        "The squared local correlation went from {before_lncc:.2f} to {lncc:.2f} alone",
+        "The squared local correlation went from {before_lncc:.2f} to {lncc:.2f} only",
     ),
     "inverse": Sign(
         lambda m: math.sqrt(_known(m, "inverse_misses") / 100),
@@ -105,7 +105,7 @@ SIGNS = {
     ),
     "smallest volume": Sign(
         lambda m: -math.log(max(_known(m, "jacobian_min"), 1e-3)),
-        "Somewhere volume shrinks to {jacobian_min:.2f} of itself",
+        "The smallest Jacobian determinant is {jacobian_min:.2f}, where 1 keeps volume",
     ),
     "roughness": Sign(lambda m: _known(m, "sd_log_jacobian"), "Volume changes unevenly, SDlogJ {sd_log_jacobian:.2f}"),
 }
@@ -148,7 +148,7 @@ def judge(metrics: Metrics, volumes: bool, modalities: bool = False) -> Verdict:
         heaviest = sorted(weighed, key=lambda name: -weighed[name])[:HEAVIEST]
         named += [name for name in heaviest if name not in named and (apart[name] > MISFIT or name == heaviest[0])]
     grade = FAILED if failed or risk >= model["failed"] else LOOK if risk > model["good"] or facts or named else GOOD
-    if "compression" not in named and _known(metrics, "jacobian_min") < SMALL:
+    if _known(metrics, "jacobian_min") < SMALL:
         named.append("smallest volume")  # common where organs slide, so that it is told and doesn't count
     return Verdict(grade, (*facts, *(f"{SIGNS[name].reason.format_map(metrics)}." for name in named)), risk)
 

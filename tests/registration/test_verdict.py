@@ -174,7 +174,7 @@ def _kind(volumes: bool) -> str:
         ({"folding": 0.5, "digital_folding": 0.5}, "good", []),
         ({"folding": 0.51}, "look", ["folds in up to 0.51 %"]),
         ({"digital_folding": 7.0}, "failed", ["folds in up to 7.00 %"]),
-        ({"jacobian_min": 0.04}, "good", ["Somewhere volume shrinks to 0.04"]),
+        ({"jacobian_min": 0.04}, "good", ["The smallest Jacobian determinant is 0.04"]),
         ({"jacobian_p99": 4.5}, "look", ["grows to 4.50 times"]),
         ({"sd_log_jacobian": 0.8}, "look", ["SDlogJ 0.80"]),
     ],
