@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fmirnet_monai.registration import Method, Registrar, Registration, Verdict
-from fmirnet_monai.registration.evidence import _linear_inverse, evidence, spread
+from fmirnet_monai.registration.evidence import _linear_inverse, _quantile, evidence, spread
 from fmirnet_monai.registration.verdict import SIGNS, judge, learnt
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, compose, warp
 
@@ -103,6 +103,23 @@ def test_nothing_in_common_gives_no_figures() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_masks_that_have_nothing_in_common_fail(dims: int) -> None:
+    image = torch.rand(1, *[24] * dims)
+    masks = torch.zeros(2, 1, *[24] * dims, dtype=torch.int32)
+    masks[0, :, :8], masks[1, :, 16:] = 1, 1
+    found = Method(bundle="none").register(image, image.clone(), moving_mask=masks[0], fixed_mask=masks[1])
+    assert found.metrics["inside"] == 0.0 and found.checks.figures == {}
+    assert found.verdict.grade == "failed" and "Nothing of the fixed image is seen" in found.verdict.reasons[0]
+
+
+def test_more_values_than_torch_takes_have_a_quantile() -> None:
+    values = torch.linspace(0, 1, (1 << 24) + 3)
+    with pytest.raises(RuntimeError, match="too large"):
+        values.quantile(0.9)
+    assert _quantile(values, 0.9) == pytest.approx(0.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_linear_inverse_leads_back(dims: int) -> None:
     rng = np.random.default_rng(dims)
     matrix = np.eye(dims + 1)
@@ -142,6 +159,7 @@ def _kind(volumes: bool) -> str:
         ({"before_dice": 0.6, "guided_dice": 0.5}, "failed", ["Dice got worse"]),
         ({"before_tre_mean": 1.0, "tre_mean": 2.0}, "failed", ["TRE (mean) got worse, from 1.000 to 2.000."]),
         ({"before_tre_mean": 1.0, "tre_mean": 1.1}, "look", ["TRE (mean) got worse"]),
+        ({"before_tre_95": 1.0, "tre_95": 2.0}, "failed", ["TRE (95th percentile) got worse"]),
         ({"before_tre_mean": 2.0, "tre_mean": 1.0}, "good", []),
         ({"folding": 0.5, "digital_folding": 0.5}, "good", []),
         ({"folding": 0.51}, "look", ["folds in up to 0.51 %"]),
@@ -173,6 +191,11 @@ def test_a_worse_sign_never_lowers_the_risk(kind: str) -> None:
     worse = {"ncc": 0.5, "residual_99": 0.5, "lncc_10": 0.1, "inverse_misses": 50.0, "inside": 40.0, "lncc": 0.7}
     for name, value in worse.items():
         assert judge({**SOUND, name: value}, kind == "volumes").risk >= judge(SOUND, kind == "volumes").risk
+
+
+def test_what_a_file_has_as_null_says_nothing() -> None:
+    known = {name: value for name, value in SOUND.items() if name not in ("ncc", "jacobian_p01")}
+    assert judge({**known, "ncc": None, "jacobian_p01": None, "ssim": None}, True) == judge(known, True)
 
 
 def test_without_figures_there_is_nothing_to_say() -> None:
