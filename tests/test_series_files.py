@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,16 @@ from numpy.typing import NDArray
 
 from fmirnet_monai import series_files
 from fmirnet_monai.cli import main
-from fmirnet_monai.data import Points, phantom_clip, read_points, read_series, write_clip, write_image, write_points
+from fmirnet_monai.data import (
+    Points,
+    phantom_clip,
+    read_points,
+    read_series,
+    write_clip,
+    write_image,
+    write_points,
+    write_series,
+)
 from fmirnet_monai.registration import Method, SeriesRegistration
 from fmirnet_monai.spatial import DisplacementField, Grid, smooth
 from fmirnet_monai.spatial.image import on_grid
@@ -103,6 +113,18 @@ def test_the_time_axis_and_the_place_are_kept(written: Path, given: dict[str, Pa
         assert image.shape == series.shape and np.allclose(image.affine, series.affine)
         assert image.header.get_zooms()[3] == 40.0 and image.header.get_xyzt_units() == ("mm", "msec")
         assert image.header["toffset"] == 12.0 and image.header["sform_code"] == 3
+
+
+@pytest.mark.parametrize("stated", [-2.0, 0.0, math.nan, math.inf])
+def test_a_time_axis_that_can_t_be_is_left_out(tmp_path: Path, stated: float) -> None:
+    image = nib.Nifti1Image(texture(), np.diag([*SPACING, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = stated
+    nib.save(image, tmp_path / "cine.nii.gz")
+    series = read_series(str(tmp_path / "cine.nii.gz"))
+    write_series(texture(), tmp_path / "again.nii.gz", series.grid, series.time)
+    header = nib.load(tmp_path / "again.nii.gz").header
+    assert header["pixdim"][4] == 1.0 and header.get_xyzt_units()[1] == "unknown"
 
 
 def test_frames_are_resampled_once_through_the_transform_that_is_written(written: Path, given: dict[str, Path]) -> None:
