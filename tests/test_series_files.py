@@ -197,9 +197,10 @@ def test_a_run_that_was_killed_goes_on(given: dict[str, Path], tmp_path: Path, m
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             series_files.register_series_files(str(given["images"]), tmp_path / "out", Method("none"), options)
-    with pytest.raises(KeyboardInterrupt):  # other options, other maps
-        series_files.register_series_files(str(given["images"]), tmp_path / "out", Method("none", "rigid"), options)
-    assert begun == [set(), {(0, 1)}, set()]
+    for other in (Method("none", "rigid"), Method("none", optimizer="affine")):  # other options, other maps
+        with pytest.raises(KeyboardInterrupt):
+            series_files.register_series_files(str(given["images"]), tmp_path / "out", other, options)
+    assert begun == [set(), {(0, 1)}, set(), set()]
     file = next((tmp_path / "out").glob(".series_*/0_1.pt"))
     file.write_bytes(file.read_bytes()[:100])
     kept = series_files._Kept(file.parent, Grid((*SHAPE, 1), np.eye(4)))
