@@ -382,13 +382,18 @@ class Registrar(PairRegistrar):
         """The same pair registered in other ways.
 
         By a network, mirrored along each axis and all; where it knows structures by where they lie, by direct
-        optimisation; and by that, from each start alone.
+        optimisation; and by that, from each start alone. Of a network that averages them each counts.
         """
         if self.network is not None and self.structures is None:
+            from fmirnet_monai.networks import FlipAverage
+
             axes = [i for i in range(grid.dims) if i != self._slice_axis(grid)]
-            for mirrored in (*([axis] for axis in axes), axes):
+            alone, ways = self, [*([axis] for axis in axes), axes]
+            if isinstance(self.network, FlipAverage):
+                alone, ways = replace(self, network=self.network.network), [[], *ways]
+            for mirrored in ways:
                 along = [axis + 1 for axis in mirrored]
-                ddf = self.deform(pair.flip(along), inside.flip(along), grid, {}).ddf.flip(along)
+                ddf = alone.deform(pair.flip(along), inside.flip(along), grid, {}).ddf.flip(along)
                 ddf[mirrored] *= -1
                 yield DisplacementField(ddf, grid)
         elif self.network is not None:

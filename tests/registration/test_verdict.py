@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fmirnet_monai.networks import FlipAverage
 from fmirnet_monai.registration import Method, Registrar, Registration, Verdict
 from fmirnet_monai.registration.evidence import _linear_inverse, _quantile, evidence, spread
 from fmirnet_monai.registration.verdict import SIGNS, judge, learnt
@@ -228,20 +229,29 @@ def test_uncertainty_is_large_where_nothing_tells(pair: tuple[Tensor, Tensor]) -
     assert Method(bundle="none").register(moving, fixed).checks.uncertainty is None
 
 
+class Rightwards(torch.nn.Module):
+    """One voxel along the second axis, whatever it sees: mirrored, it is the other way."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        ddf = torch.zeros_like(image)
+        ddf[:, 1] = 1.0
+        return ddf
+
+
 def test_a_mirrored_pair_counts_for_a_network(pair: tuple[Tensor, Tensor]) -> None:
-    class Rightwards(torch.nn.Module):
-        """One voxel along the second axis, whatever it sees: mirrored, it is the other way."""
-
-        def forward(self, image: Tensor) -> Tensor:
-            ddf = torch.zeros_like(image)
-            ddf[:, 1] = 1.0
-            return ddf
-
     registrar = Registrar(Rightwards(), spatial_dims=2, spatial_size=96, uncertain=True)
     uncertainty = registrar.register(*pair).checks.uncertainty
     assert uncertainty is not None
     # there and back misses by 2, along the first axis the mirror image agrees, along the second and both it doesn't
     assert torch.allclose(uncertainty, torch.full((96, 96), ((4 + 0 + 4 + 4) / 4) ** 0.5), atol=1e-5)
+
+
+def test_mirrored_pairs_count_one_by_one_where_a_network_averages_them(pair: tuple[Tensor, Tensor]) -> None:
+    registrar = Registrar(FlipAverage(Rightwards()), spatial_dims=2, spatial_size=96, uncertain=True)
+    found = registrar.register(*pair)
+    assert found.checks.uncertainty is not None and not found.deformable.ddf.any()
+    # the average moves nothing, there and back either, each of the four moves by 1
+    assert torch.allclose(found.checks.uncertainty, torch.full((96, 96), (4 / 5) ** 0.5), atol=1e-5)
 
 
 def test_metrics_hold_the_figures_and_checks_can_be_left_out(pair: tuple[Tensor, Tensor]) -> None:
