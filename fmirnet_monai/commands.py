@@ -493,7 +493,7 @@ def register(
         uncertainty: write uncertainty.nii.gz, by how many mm other ways of registering the same pair lead elsewhere;
             takes three to five registrations more.
         device: auto, cpu, cuda, cuda:1, mps.
-        report: write report.html.
+        report: write report.html, of a datalist one more for all pairs.
         dtype: of warped.nii.gz: float32, or same: as the moving image is stored, rounded and clipped.
         format: nifti, or dicom where both images are DICOM series: then the folder warped holds the registered series
             (stored as the moving one), transform.dcm the map (a Deformable Spatial Registration, or a Spatial
@@ -539,8 +539,7 @@ def register(
             done = table[table["error"] == ""].select_dtypes("number")
             print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
             if metrics and len(done):
-                counts = table["verdict"].value_counts()
-                print(f"verdict: {', '.join(f'{counts.get(grade, 0)} {grade}' for grade in fm.registration.GRADES)}")
+                _say_verdicts(table["verdict"].value_counts())
             print(f"{output_dir}/summary.csv")
         if errors := [text for text in table["error"] if text]:
             raise ValueError(
@@ -652,8 +651,10 @@ def register_series(
         trust_bundle=trust_bundle,
     )
     options = fm.series_files.SeriesOptions(reference, rounds, neighbours, label, points, label_frame, fields, metrics)
-    if values := fm.series_files.register_series_files(images, output_dir, method, options):
+    values, verdicts = fm.series_files.register_series_files(images, output_dir, method, options)
+    if metrics:
         _print_values(values)
+        _say_verdicts(verdicts)
     print(output_dir)
 
 
@@ -1099,6 +1100,10 @@ def _say_verdict(verdict: Verdict) -> None:
     print(f"verdict: {verdict.grade}")
     for reason in verdict.reasons:
         print(f"- {reason}")
+
+
+def _say_verdicts(counts: Mapping[str, int]) -> None:
+    print(f"verdict: {', '.join(f'{counts.get(grade, 0)} {grade}' for grade in fm.registration.GRADES)}")
 
 
 def _note(text: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,8 +20,7 @@ from torch import Tensor
 
 from fmirnet_monai import data
 from fmirnet_monai.output import METRICS, require_folder, result_folder
-from fmirnet_monai.registration import Method, Registration, SeriesRegistration, register_series
-from fmirnet_monai.registration.base import PairRegistrar
+from fmirnet_monai.registration import Method, Registrar, Registration, SeriesRegistration, register_series
 from fmirnet_monai.registration.result import map_points, timed
 from fmirnet_monai.registration.series import MEAN, most_typical, placed
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample
@@ -30,7 +30,7 @@ from fmirnet_monai.utils import digest, save_checkpoint, versions, write_text
 from fmirnet_monai.workflow import SCHEMA, or_none
 
 KEPT = re.compile(r"\.series_[0-9a-f]{12}")
-ROW = ("frame", "image")  # what names a row of the table
+ROW = ("frame", "image", "verdict", "verdict_reasons")  # what is no metric in a row of the table
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Drawn:
 
 def register_series_files(
     images: str, output_dir: str | Path, method: Method, options: SeriesOptions | None = None
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Counter[str]]:
     """Register a series and write everything about it, all or nothing.
 
     While it runs, the maps that are found lie in a hidden folder of ``output_dir``: a run that was killed goes on there
@@ -71,7 +71,7 @@ def register_series_files(
         options: what else.
 
     Returns:
-        the metrics of the whole series, see ``docs/metrics.md``.
+        the metrics of the whole series, see ``docs/metrics.md``, and how many frames have each verdict.
 
     Raises:
         FileNotFoundError: for a file that does not exist.
@@ -87,6 +87,7 @@ def register_series_files(
     with result_folder(output_dir, inputs) as folder:
         timings: dict[str, float] = {}
         registrar = _registrar(method, series, reference)
+        registrar.examined = options.metrics
         settings = {
             "method": registrar.name,
             "affine": registrar.affine,
@@ -116,7 +117,7 @@ def register_series_files(
             "files": sorted([METRICS, *(file.name for file in folder.iterdir())]),
         }
         write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
-    return figures
+    return figures, Counter(row["verdict"] for row in table if "verdict" in row)
 
 
 def summary(table: list[dict[str, Any]], found: SeriesRegistration) -> dict[str, float]:
@@ -159,7 +160,7 @@ def _read_drawn(options: SeriesOptions, series: data.Series, reference: int | No
     return _Drawn(frame, label, points)
 
 
-def _registrar(method: Method, series: data.Series, reference: int | str) -> PairRegistrar:
+def _registrar(method: Method, series: data.Series, reference: int | str) -> Registrar:
     """One for all frames, chosen by the reference and the frame next to it."""
     index = most_typical(series.frames) if reference == MEAN else int(reference)
     beside = index - 1 if index else 1
@@ -168,7 +169,7 @@ def _registrar(method: Method, series: data.Series, reference: int | str) -> Pai
 
 
 def _write_frames(
-    found: SeriesRegistration, series: data.Series, registrar: PairRegistrar, folder: Path, options: SeriesOptions
+    found: SeriesRegistration, series: data.Series, registrar: Registrar, folder: Path, options: SeriesOptions
 ) -> tuple[list[dict[str, Any]], NDArray[np.float32], NDArray[np.uint8]]:
     """Write images and maps, frame by frame; gives the metrics of each, the warped frames and where they are seen."""
     grid = Grid.of(found.reference)
@@ -183,7 +184,11 @@ def _write_frames(
         if options.fields:
             write_transform(through, folder / f"frame_{number:03d}_displacement.nii.gz")
         if options.metrics:
-            table.append({"frame": number, "image": series.names[number], **result.metrics})
+            row: dict[str, Any] = {"frame": number, "image": series.names[number], **result.metrics}
+            if number != found.index:
+                judged = result.verdict
+                row |= {"verdict": judged.grade, "verdict_reasons": " ".join(judged.reasons)}
+            table.append(row)
     data.write_series(warped, folder / "warped.nii.gz", grid, series.time, series.code)
     if not inside.all():
         data.write_series(inside, folder / "inside.nii.gz", grid, series.time, series.code)
@@ -196,8 +201,8 @@ def _write_frames(
     return table, warped, inside
 
 
-def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registrar: PairRegistrar) -> Registration:
-    """A frame as a registered pair, with the whole map as its field."""
+def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registrar: Registrar) -> Registration:
+    """A frame as a registered pair, with the whole map as its field, examined where the registrar does so."""
     dims = through.dims
     return Registration(
         placed(frame, registrar.device),
@@ -207,6 +212,8 @@ def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registr
         registrar.intensity,
         fill=registrar.fill,
         antialias=registrar.antialias,
+        checks=registrar.assess(frame, reference, through),
+        settings=registrar.describe(through.grid),
     )
 
 

@@ -167,7 +167,7 @@ def register_datalist(
     outputs: Outputs | None = None,
     skip_existing: bool = False,
 ) -> Any:
-    """Register every pair of a section, each into a folder of its own, and write ``summary.csv``.
+    """Register every pair of a section, each into a folder of its own, and write ``summary.csv`` and ``report.html``.
 
     As many pairs are registered at a time as torch has threads (``OMP_NUM_THREADS``), each by a process of one thread:
     small images keep no more than one busy. On a GPU a few at a time are read and written beside the one that it
@@ -213,9 +213,11 @@ def register_datalist(
         errors = {name: error for part in gathered for name, error in part.items()}
         dist.destroy_process_group()
     rows = [{"pair": name, **_summary_row(folder / name, errors.get(name, ""))} for name in names]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([{**row, "verdict_reasons": " ".join(row.get("verdict_reasons", ()))} for row in rows])
     if rank == 0:
         write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
+        if (outputs or Outputs()).report:
+            report.write_batch(rows, folder / "report.html")
     return table
 
 
@@ -503,5 +505,9 @@ def _summary_row(folder: Path, error: str) -> dict[str, Any]:
     if error or not (folder / METRICS).is_file():
         return {"error": error or "not done"}
     content = read_json(folder / METRICS)
-    judged = {"verdict": content.get("verdict", ""), "verdict_reasons": " ".join(content.get("verdict_reasons", ()))}
+    judged = {
+        "verdict": content.get("verdict", ""),
+        "verdict_reasons": content.get("verdict_reasons", []),
+        "verdict_risk": content.get("verdict_risk"),
+    }
     return {**judged, **content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}

@@ -104,6 +104,8 @@ def test_everything_is_written_and_listed(written: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["frame"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[3]["ncc"]) > 0.95 > float(rows[3]["before_ncc"])
+    assert rows[0]["verdict"] == "" and {row["verdict"] for row in rows[1:]} <= {"good", "look", "failed"}
+    assert float(rows[1]["before_lncc"]) < float(rows[1]["lncc"])  # of the whole map, not of what a neighbour left
     assert content["metrics"]["temporal_sd"] < 0.5 * content["metrics"]["before_temporal_sd"]
 
 

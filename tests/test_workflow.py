@@ -147,6 +147,27 @@ def test_a_verdict_and_local_uncertainty_where_asked_for(
     assert "verdict:" not in capsys.readouterr().out and not (tmp_path / "out" / "uncertainty.nii.gz").exists()
 
 
+def test_a_batch_has_a_page_that_links_each_pairs_own(files: dict[str, str], tmp_path: Path) -> None:
+    pairs = [
+        {"moving": "missing.nii.gz", "fixed": files["fixed"]},
+        {"moving": files["moving"], "fixed": files["fixed"]},
+    ]
+    (tmp_path / "pairs.json").write_text(json.dumps({"test": pairs}))
+    words = ["register", "--datalist", str(tmp_path / "pairs.json"), "--output_dir", str(tmp_path / "out")]
+    pages = []
+    for more in ([], ["--skip_existing"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--refine", "0", *more])
+        pages.append((tmp_path / "out" / "report.html").read_text())
+    assert pages[0] == pages[1]  # what was done before is shown as it was
+    (link,) = re.findall(r'href="([^"]+report.html)"', pages[0])
+    pair = (tmp_path / "out" / link).read_text()
+    (thumbnail,) = re.findall(r'<img src="(data:image/webp;base64,[^"]+)"', pages[0])
+    assert f'<link rel="icon" href="{thumbnail}">' in pair
+    assert "missing.nii.gz; check the path." in pages[0]
+    assert pages[0].index("0000_missing") < pages[0].index("0001_moving")  # what failed comes first
+
+
 def test_datalist_goes_on_and_reports_what_failed(
     files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,7 +187,7 @@ def test_datalist_goes_on_and_reports_what_failed(
     assert re.search(r"^verdict: (1 good, 0 look|0 good, 1 look), 0 failed$", capsys.readouterr().out, re.MULTILINE)
     done = tmp_path / "out" / "0000_moving_to_fixed" / "metrics.json"
     before = done.stat().st_mtime_ns
-    assert not (done.parent / "report.html").exists()
+    assert not (done.parent / "report.html").exists() and not (tmp_path / "out" / "report.html").exists()
     with pytest.raises(SystemExit):
         main([*words, "--skip_existing"])
     assert done.stat().st_mtime_ns == before

@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_guide_is_told(folder: Path, tmp_path: Path, capsys
     said = "landmark 2 still lies "
     assert f"note: {said}" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"][0].startswith(said)
-    assert f"Warning: {said}" in (tmp_path / "out" / "report.html").read_text()
+    assert f"Note: {said}" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fmirnet_monai import workflow
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, write_image, write_points
 from fmirnet_monai.registration import DenseOptimizer, Method, Registrar, result
-from fmirnet_monai.report import page
+from fmirnet_monai.report import viewer
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, smooth
 from fmirnet_monai.spatial.image import plain
 from fmirnet_monai.spatial.itk import read_transform, write_transform
@@ -427,7 +427,7 @@ def test_each_thing_is_made_once(run: Run, pair: dict[str, str], monkeypatch: py
         calls.append(f"{options.get('mode', 'bilinear')} {'map' if moves else 'in place'}")
         return resample(image, onto, through, **options)
 
-    for module in (result, page, workflow):
+    for module in (result, viewer, workflow):
         monkeypatch.setattr(module, "resample", counted)
     monkeypatch.setattr(result, "invert", lambda *a: (calls.append("invert"), invert(*a))[1])
     monkeypatch.setattr(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from fmirnet_monai.spatial import Affine, DisplacementField, Grid, extend, resample
+from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, extend, resample
 from fmirnet_monai.spatial.image import on_grid, plain
 
 from .affine import STAGES, register_affine
@@ -258,6 +258,20 @@ class PairRegistrar(ABC):
             if found.uncertainty is not None:
                 checks.uncertainty = resample(found.uncertainty[None], fixed_grid, grid=grid)[0][0]
         return affine, on_extent(deformable, fixed_grid)
+
+    def assess(self, moving: Tensor, fixed: Tensor, found: Map) -> Checks:
+        """What :py:meth:`examine` says of a map that is there already.
+
+        Args:
+            moving: ``(1, *spatial)``.
+            fixed: the same, on its own grid.
+            found: from the fixed image's space to the moving image's.
+        """
+        moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
+        grid = self.working_grid(Grid.of(fixed))
+        shown = [self._shown(image, grid) for image in (moving, fixed)]
+        pair, inside = torch.cat([values for values, _ in shown]), torch.stack([seen for _, seen in shown])
+        return self.examine(pair, inside, grid, DisplacementField.of(found, grid)[0], {})
 
     def _shown(
         self, image: Tensor, grid: Grid, through: Affine | None = None, mask: Tensor | None = None

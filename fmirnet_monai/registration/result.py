@@ -26,6 +26,8 @@ from .intensity import Intensity, seen_intensities
 from .measure import field_metrics, image_metrics, label_metrics, point_metrics, volume_metrics
 from .verdict import Verdict, judge
 
+RESIDUAL = 1.0  # voxels, by which an inverse may miss before it is told
+
 
 @dataclass(eq=False)
 class Registration:
@@ -49,7 +51,7 @@ class Registration:
         antialias: smooth the moving image before warping where the fixed image is coarser.
         timings: seconds per stage, of those that were asked for.
         guided: names of the metrics, ``dice`` for those of single labels too, of what guided the registration.
-        notes: what is to be told of what guided it, a sentence each.
+        notes: what is to be told of what guided it, and of its inverse where that was made, a sentence each.
         checks: what tells without labels whether the map holds, as far as it was measured.
         settings: everything that was chosen, by the user or by default.
     """
@@ -92,7 +94,10 @@ class Registration:
     def inversion(self) -> Inversion:
         """The whole map back, on the moving image's grid, and how well it went."""
         with timed(self.timings, "inverse"):
-            return invert(self.map, Grid.of(self.moving), self.moving.device)
+            found = invert(self.map, Grid.of(self.moving), self.moving.device)
+        if not found.residual <= RESIDUAL:
+            self.notes.append(f"the inverse misses by up to {found.residual:.2f} voxels, more than {RESIDUAL:g}.")
+        return found
 
     @property
     def inverse(self) -> DisplacementField:

@@ -1,3 +1,4 @@
+from .batch import write_batch
 from .figures import draw_comparison, draw_pairs, draw_segmentations
 from .handlers import RegistrationReport, SegmentationReport
 from .page import write_report
@@ -12,6 +13,7 @@ __all__ = [
     "draw_segmentations",
     "markdown_table",
     "summarise",
+    "write_batch",
     "write_report",
     "write_tables",
 ]

@@ -199,6 +199,20 @@ def test_what_a_file_has_as_null_says_nothing() -> None:
     assert judge({**known, "ncc": None, "jacobian_p01": None, "ssim": None}, True) == judge(known, True)
 
 
+@pytest.mark.parametrize(("residual", "told"), [(0.01, False), (1.0, False), (1.01, True), (math.nan, True)])
+def test_an_inverse_that_misses_is_told(
+    method: Method, pair: tuple[Tensor, Tensor], residual: float, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = method.register(*pair)
+    made = found.inversion
+    del found.inversion
+    monkeypatch.setattr("fmirnet_monai.registration.result.invert", lambda *given: replace(made, residual=residual))
+    assert found.inversion.residual is residual
+    assert [text for text in found.notes if "inverse misses" in text] == (
+        [f"the inverse misses by up to {residual:.2f} voxels, more than 1."] if told else []
+    )
+
+
 def test_without_figures_there_is_nothing_to_say() -> None:
     found = judge({}, volumes=False)
     assert found == Verdict("good", (), found.risk) and math.isnan(found.risk)

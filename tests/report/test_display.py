@@ -1,4 +1,4 @@
-"""Planes: right way up, through what matters, with what lies on them."""
+"""Display: right way up, through what matters, with what lies there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fmirnet_monai.report.planes import choose_planes, choose_voxel, obliqueness
+from fmirnet_monai.report.display import Display, choose_voxel, obliqueness
 from fmirnet_monai.spatial import Grid
 
 
@@ -29,21 +29,51 @@ AFFINES = {
 @pytest.mark.parametrize("kind", AFFINES)
 def test_marker_lands_where_a_radiologist_expects_it(kind: str) -> None:
     grid = Grid((12, 14, 16), AFFINES[kind])
+    display = Display(grid)
     # the voxel farthest towards the patient's right, front and head
     world = grid.points() - grid.points().mean(0)
     corner = np.unravel_index((world / np.ptp(world, axis=0) @ [1, 1, 1]).argmax(), grid.shape)
     volume = np.zeros(grid.shape)
     volume[corner] = 1
-    planes = choose_planes(grid, corner)
+    shown = display.take(volume)
+    assert shown.shape == display.shape
+    assert shown[0, 0, 0] == 1 and shown.sum() == 1
+    np.testing.assert_allclose(display.place(grid.to_world(np.array([corner]))), [[0, 0, 0]], atol=1e-9)
+    planes = display.planes(corner)
     assert [plane.name for plane in planes] == ["axial", "coronal", "sagittal"]
     assert [plane.edges for plane in planes] == ["RLAP", "RLSI", "APSI"]
-    for plane in planes:
-        picture = plane.take(volume)
-        assert picture[0, 0] == 1 and picture.sum() == 1
-        step = [length / n for length, n in zip(plane.extent, picture.shape[::-1], strict=True)]
-        np.testing.assert_allclose(plane.place(np.array(corner)), [step[0] / 2, step[1] / 2])
-        np.testing.assert_allclose(plane.near(grid.to_world(np.array([corner]))), [[step[0] / 2, step[1] / 2]])
+    assert [plane.start for plane in planes] == [0, 0, 0]
     assert obliqueness(grid) == pytest.approx(20 if kind == "oblique" else 0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", AFFINES)
+def test_slices_are_numbered_and_placed_as_in_the_file(kind: str) -> None:
+    grid = Grid((12, 14, 16), AFFINES[kind])
+    display = Display(grid)
+    voxel = np.array([3, 5, 9])
+    centre = (np.array(grid.shape) - 1) / 2
+    for plane in display.planes(voxel):
+        axis = display.axes[plane.across]
+        count = grid.shape[axis]
+        assert (count - 1 - plane.start if plane.reversed else plane.start) == voxel[axis]
+        middle = centre.copy()
+        middle[axis] = voxel[axis]
+        place = grid.to_world(middle)[2 - plane.across]
+        assert plane.first + plane.step * plane.start == pytest.approx(place)
+
+
+@pytest.mark.parametrize("kind", AFFINES)
+def test_displacements_turn_with_the_image(kind: str) -> None:
+    grid = Grid((5, 6, 7), AFFINES[kind])
+    display = Display(grid)
+    rng = np.random.default_rng(0)
+    ddf = rng.normal(size=(3, *grid.shape))
+    start = np.indices(grid.shape).reshape(3, -1).T
+    moved = grid.to_world(start + ddf.reshape(3, -1).T)
+    wanted = display.place(moved) - display.place(grid.to_world(start.astype(float)))
+    shown = display.vectors(ddf)
+    at = np.rint(display.place(grid.to_world(start.astype(float)))).astype(int)
+    np.testing.assert_allclose(shown[:, at[:, 0], at[:, 1], at[:, 2]].T, wanted, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -51,23 +81,21 @@ def test_marker_lands_where_a_radiologist_expects_it(kind: str) -> None:
 )
 def test_2d_images_lie_as_viewers_show_them(affine: NDArray) -> None:
     image = np.arange(12.0).reshape(3, 4)
-    picture = choose_planes(Grid((3, 4), affine), (0, 0))[0].take(image)
+    picture = Display(Grid((3, 4), affine)).take(image)[0]
     wanted = image if affine[0, 0] == 0 else image.T if affine[0, 0] < 0 else image.T[::-1, ::-1]
     np.testing.assert_array_equal(picture, wanted)
 
 
-def test_slice_grid_is_the_slice() -> None:
-    grid = Grid((4, 5, 6), AFFINES["oblique"])
-    for plane in choose_planes(grid, (1, 2, 3)):
-        points = grid.points().reshape(4, 5, 6, 3)
-        wanted = points.take([plane.index], axis=plane.axis).reshape(-1, 3)
-        np.testing.assert_allclose(plane.slice_grid().points(), wanted)
-
-
 def test_one_plane_for_one_slice_whatever_its_axis() -> None:
     for shape, name in (((1, 5, 6), "sagittal"), ((5, 1, 6), "coronal"), ((5, 6, 1), "axial")):
-        planes = choose_planes(Grid(shape, np.eye(4)), (0, 0, 0))
+        planes = Display(Grid(shape, np.eye(4))).planes((0, 0, 0))
         assert [plane.name for plane in planes] == [name]
+
+
+def test_no_letters_where_nobody_knows_the_sides() -> None:
+    planes = Display(Grid((4, 5, 6), AFFINES["permuted"]), oriented=False).planes((1, 2, 3))
+    assert all(not plane.edges and not plane.ends for plane in planes)
+    assert sorted(plane.name for plane in planes) == ["axis 1", "axis 2", "axis 3"]
 
 
 def test_slices_go_through_what_matters() -> None:
@@ -84,18 +112,3 @@ def test_slices_go_through_what_matters() -> None:
     assert choose_voxel(None, distance, image) == (4, 6, 8)
     assert choose_voxel(np.zeros(shape), distance, image) == (4, 6, 8)
     assert choose_voxel(None, np.zeros(shape), image) == (8, 8, 8)
-
-
-def test_landmarks_far_from_the_slice_are_left_out() -> None:
-    plane = choose_planes(Grid((10, 10, 20), np.eye(4)), (5, 5, 10))[0]
-    assert len(plane.near([[5, 5, 12.5], [5, 5, 13.5], [5, 5, 7.5]])) == 2
-
-
-def test_outlines_run_round_the_label() -> None:
-    plane = choose_planes(Grid((10, 8), np.diag([-2.0, -1, 1])), (0, 0))[0]
-    label = np.zeros((8, 10), dtype=int)
-    label[2:5, 0:4] = 1  # at the left edge, still closed
-    label[2:5, 4:6] = 2
-    first, second = plane.outlines(label)
-    np.testing.assert_allclose([first.min(0), first.max(0)], [[0, 2], [8, 5]])
-    np.testing.assert_allclose([second.min(0), second.max(0)], [[8, 2], [12, 5]])
