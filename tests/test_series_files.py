@@ -22,6 +22,8 @@ from fmirnet_monai import series_files
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import (
     Points,
+    Series,
+    TimeAxis,
     phantom_clip,
     read_points,
     read_series,
@@ -324,3 +326,19 @@ def test_a_series_elsewhere_names_this_command(
     with pytest.raises(SystemExit):
         main([command, *(f"{word}={file}" for word, file in zip(words, files, strict=True))])
     assert "has 4 axes (40, 36, 1, 4), expected 2 or 3; 'register_series' takes a series" in capsys.readouterr().err
+
+
+def test_what_one_frame_alone_has_no_figure_of_has_none_of_the_series() -> None:
+    grid = Grid(SHAPE, np.eye(3))
+    found = SeriesRegistration(torch.zeros(1, *SHAPE), [DisplacementField.identity(grid)] * 3, 0)
+    rows = [{"frame": number, "image": "", "before_ncc": 0.5, "ncc": 0.9} for number in range(3)]
+    rows[1]["lncc"] = 0.5  # frame 2 shows nothing that the reference does
+    values = series_files.summary(rows, found)
+    assert values["ncc"] == pytest.approx(0.9) and math.isnan(values["lncc"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_frames_that_have_no_voxel_in_common_have_no_steadiness() -> None:
+    series = Series([torch.rand(1, *SHAPE)] * 2, ["a", "b"], ["a", "b"], TimeAxis())
+    shown = np.stack([np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)], -1)
+    assert all(map(math.isnan, series_files._steadiness(series, np.zeros((*SHAPE, 2), np.float32), shown).values()))
