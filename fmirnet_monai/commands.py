@@ -1091,7 +1091,7 @@ def _say_inversion(inversion: Inversion | None) -> None:
     if inversion is None:
         return
     if inversion.missing < inversion.inside.numel():
-        print(f"largest residual: {inversion.residual:.4f} voxels, there and back")
+        print(f"inverse: solved to within {inversion.residual:.4f} voxels")
     total = inversion.inside.numel()
     print(f"no inverse: {inversion.missing:,} of {total:,} voxels, which no point is mapped to")
 

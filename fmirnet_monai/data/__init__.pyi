@@ -20,6 +20,7 @@ from .dicom_series import write_dicom_series
 from .download import download_chaos
 from .echo import find_camus_cases, find_echonet_cases, read_clip, read_echo_case, write_echo_pairs
 from .echo_phantom import phantom_clip, write_clip, write_echo_phantom
+from .file_type import nifti_code, stored_as
 from .folder import find_folder_cases, read_case_table, read_folder_case
 from .images import check_label_inside, read_image, read_label, write_image
 from .named import match_pairs, read_pair_table, write_named_pairs
@@ -31,7 +32,7 @@ from .prepare import read_each, write_pairs
 from .sample import ensure_sample
 from .series import Series, TimeAxis, read_series, write_series
 from .sliver import find_sliver_cases, write_sliver_layout
-from .stored import SAME, Stored, check_dtype, nifti_code, stored_as
+from .stored import SAME, Stored, check_dtype
 from .subjects import read_sections
 from .volume import NoStructure, Volume, check_finite
 

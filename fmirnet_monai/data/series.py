@@ -21,8 +21,9 @@ from fmirnet_monai.spatial.headers import itk_header
 from fmirnet_monai.spatial.image import Image
 from fmirnet_monai.utils import reading, reason, replacing
 
+from .file_type import nifti_code
 from .images import DAMAGED, check_place, quiet, read_image, values_per_voxel
-from .stored import ALIGNED, nifti_code
+from .stored import ALIGNED
 from .volume import check_finite, natural_order
 
 CLIPS = (".avi", ".mp4", ".mov")
