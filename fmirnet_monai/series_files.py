@@ -214,7 +214,7 @@ def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registr
         fill=registrar.fill,
         antialias=registrar.antialias,
         checks=registrar.assess(frame, reference, through),
-        settings=registrar.describe(through.grid),
+        settings={**registrar.describe(through.grid), **registrar.settings},
     )
 
 

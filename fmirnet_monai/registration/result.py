@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fmirnet_monai.losses import MULTIMODAL
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, resample
 from fmirnet_monai.spatial.grid import precise
 from fmirnet_monai.spatial.image import on_grid
@@ -165,7 +166,7 @@ class Registration:
     @cached_property
     def verdict(self) -> Verdict:
         """Whether it holds, by its metrics."""
-        return judge(self.metrics, self.volumes)
+        return judge(self.metrics, self.volumes, self.settings.get("similarity") in MULTIMODAL)
 
     @cached_property
     def after(self) -> dict[str, float]:

@@ -26,7 +26,12 @@ SMALL = 0.05  # of its volume, below which something shrinks so much that it is 
 LIMITED = ("compression", "expansion", "roughness")  # signs that tell by themselves where they are unusual
 MISFIT = 0.5  # of a sign's standard deviations beyond the mean of sound registrations, that it is named from
 TOLERANCE = {"tre": 0.005}  # mm, by which a figure may be worse; of others 0.0005
+ALIKE = 0.99  # correlation after registration, from which on what similarity lost may be what resampling takes
 WORSE = {"dice": 0.01, "tre": 0.5}  # of overlap and mm, by which a label or landmark is worse where it has failed
+
+SIMILARITY = ("ssim", "ncc", "nmi")
+INTENSITIES = ("ssim", "ncc", "residual_99", "lncc", "lncc_10")  # figures that hold where both images show tissue alike
+MODALITIES = "The images are compared as of different modalities, from which the verdict hasn't learnt; look at them."
 
 Metrics = Mapping[str, float | None]  # None of a JSON file, for NaN
 
@@ -114,15 +119,21 @@ def learnt() -> dict[str, Any]:
     return found
 
 
-def judge(metrics: Metrics, volumes: bool) -> Verdict:
+def judge(metrics: Metrics, volumes: bool, modalities: bool = False) -> Verdict:
     """The verdict of a registration.
 
     Args:
         metrics: as in :py:class:`Registration`, or of a ``metrics.json``; what is missing says nothing.
         volumes: whether volumes were registered, not 2-D images or slices one by one.
+        modalities: whether the images are of different modalities. What compares their intensities then says nothing,
+            and none is *good*.
     """
+    if modalities:
+        metrics = {name: value for name, value in metrics.items() if name.removeprefix("before_") not in INTENSITIES}
     model = learnt()["volumes" if volumes else "slices"]
     facts, failed = _facts(metrics)
+    if modalities:
+        facts.append(MODALITIES)
     values = signs(metrics)
     if not any(map(math.isfinite, values.values())):
         return Verdict(FAILED if failed else LOOK if facts else GOOD, tuple(facts))
@@ -146,13 +157,14 @@ def judge(metrics: Metrics, volumes: bool) -> Verdict:
 def _facts(metrics: Metrics) -> tuple[list[str], bool]:
     """What speaks against a registration by itself, a sentence each, and whether it has failed by that."""
     facts, failed = [], False
+    alike = _known(metrics, "ncc") >= ALIKE
     if _known(metrics, "inside") == 0:
         facts.append("Nothing of the fixed image is seen in the moving one.")
         failed = True
     for name in metrics:
         base = name.removeprefix(GUIDED)
         kind = base.split("_")[0]
-        if kind not in ("ssim", "ncc", "nmi", "dice", "tre"):
+        if kind not in (*SIMILARITY, "dice", "tre") or (alike and kind in SIMILARITY):
             continue
         before, value = _known(metrics, f"before_{base}"), _known(metrics, name)
         worse = value - before if kind == "tre" else before - value

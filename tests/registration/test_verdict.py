@@ -57,6 +57,34 @@ def test_a_pair_that_fits_is_good_and_another_image_is_not(method: Method, pair:
     assert other.grade != "good" and other.reasons and other.risk > 0.2
 
 
+def test_one_image_twice_is_good(pair: tuple[Tensor, Tensor]) -> None:
+    for bundle in ("none", "fmirnet_universal"):
+        assert Method(bundle=bundle).register(pair[1], pair[1]).verdict.grade == "good"
+
+
+def test_what_resampling_takes_is_nothing_worse() -> None:
+    lost = {"before_nmi": 1.0, "nmi": 0.8, "before_ncc": 1.0}
+    assert judge({**SOUND, **lost, "ncc": 0.999}, volumes=True).grade == "good"
+    assert judge({**SOUND, **lost, "ncc": 0.98}, volumes=True).grade == "look"
+
+
+@pytest.mark.parametrize("similarity", ["mi", "mind"])
+def test_intensities_of_different_modalities_say_nothing(similarity: str, pair: tuple[Tensor, Tensor]) -> None:
+    moving, fixed = pair
+    found = Method(bundle="none", similarity=similarity).register(1 - moving, fixed)
+    assert found.metrics["ncc"] < -0.9 and found.verdict.grade == "look"
+    assert not any("correlat" in text or "Intensities" in text or "SSIM" in text for text in found.verdict.reasons)
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_different_modalities_are_never_good_and_fail_by_facts(volumes: bool) -> None:
+    found = judge(SOUND, volumes, modalities=True)
+    assert found.grade == "look" and "modalities" in found.reasons[0]
+    unlike = {"before_ncc": 0.1, "ncc": -0.9, "residual_99": 1.0, "lncc": 0.01, "lncc_10": 0.0}
+    assert judge({**SOUND, **unlike}, volumes, modalities=True) == found
+    assert judge({**SOUND, "digital_folding": 9.0}, volumes, modalities=True).grade == "failed"
+
+
 def test_what_is_measured_falls_with_the_error_of_the_map(method: Method, pair: tuple[Tensor, Tensor]) -> None:
     found = method.register(*pair)
     grid = found.fixed_grid
