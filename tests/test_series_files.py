@@ -342,3 +342,9 @@ def test_frames_that_have_no_voxel_in_common_have_no_steadiness() -> None:
     series = Series([torch.rand(1, *SHAPE)] * 2, ["a", "b"], ["a", "b"], TimeAxis())
     shown = np.stack([np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)], -1)
     assert all(map(math.isnan, series_files._steadiness(series, np.zeros((*SHAPE, 2), np.float32), shown).values()))
+
+
+def test_frames_compared_as_of_different_modalities_are_not_good(given: dict[str, Path], tmp_path: Path) -> None:
+    method = Method("none", similarity="mi", progress=False)
+    verdicts = series_files.register_series_files(str(given["images"]), tmp_path / "out", method)[1]
+    assert verdicts.total() == COUNT - 1 and verdicts["good"] == 0
