@@ -517,8 +517,8 @@ def main() -> None:
     for work, what in ((fit, "print what the verdict learns of runs"), (tell, "print how often it is right")):
         command = commands.add_parser(work.__name__, help=what)
         command.add_argument("runs", nargs="+")
-        command.add_argument("--figure", help="PNG of the curve to write")
         command.set_defaults(work=work)
+    command.add_argument("--figure", help="PNG of the curve to write")
     command = commands.add_parser("uncertain", help="print how the local uncertainty goes with the true error")
     command.add_argument("datalists", nargs="+")
     command.add_argument("--section", default="test")

@@ -98,8 +98,9 @@ def result_folder(folder: str | Path, inputs: Iterable[str | Path]) -> Iterator[
             os.replace(last, before)
         for name in sorted(written - {METRICS}):
             os.replace(partial / name, target / name)
+        linked = not (target / SERIES).is_dir() or (target / SERIES).is_symlink()
         for name in _files(before) - written:
-            if (target / name).parent.is_dir() and not (target / name).parent.is_symlink():
+            if not (linked and SLICE.fullmatch(name)):  # which would lie elsewhere
                 (target / name).unlink(missing_ok=True)
         with suppress(OSError):  # of one that isn't there, or holds something else
             (target / SERIES).rmdir()

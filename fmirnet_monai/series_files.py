@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -123,8 +124,8 @@ def register_series_files(
 def summary(table: list[dict[str, Any]], found: SeriesRegistration) -> dict[str, float]:
     """The metrics of a series: means over the frames but the reference, and what tells of its course over time."""
     rows = [row for row in table if row["frame"] != found.index]
-    names = [name for name in rows[0] if name not in ROW]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ROW]
+    means = {name: float(np.mean([row.get(name, math.nan) for row in rows])) for name in names}
     spread = {f"{name}_sd": float(np.std([row[name] for row in rows])) for name in ("before_ncc", "ncc")}
     return {**means, **spread, **found.jitter()}
 
@@ -213,13 +214,15 @@ def _frame(frame: Tensor, reference: Tensor, through: DisplacementField, registr
         fill=registrar.fill,
         antialias=registrar.antialias,
         checks=registrar.assess(frame, reference, through),
-        settings=registrar.describe(through.grid),
+        settings={**registrar.describe(through.grid), **registrar.settings},
     )
 
 
 def _steadiness(series: data.Series, warped: NDArray[np.float32], inside: NDArray[np.uint8]) -> dict[str, float]:
-    """Standard deviation over time of what a voxel shows, mean over the voxels that all frames show."""
+    """Standard deviation over time of what a voxel shows, mean over those that all frames show; NaN without any."""
     shown = inside.all(axis=-1)
+    if not shown.any():
+        return {"before_temporal_sd": math.nan, "temporal_sd": math.nan}
     lying = [frame[0].numpy()[shown] for frame in series.frames]
     following = [warped[..., number][shown] for number in range(warped.shape[-1])]
     return {f"{name}temporal_sd": _deviation(frames) for name, frames in (("before_", lying), ("", following))}

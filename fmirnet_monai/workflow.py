@@ -102,15 +102,16 @@ def register_files(
     with result_folder(output_dir, inputs) as folder:
         series = data.DicomPair.read(pair["moving"], pair["fixed"], "moving_label" in pair) if dicom else None
         loaded = data.read_pair(pair)
+        stored = data.stored_as(pair["moving"]) if wanted.dtype == data.SAME and not dicom else None
         result = method.register(**loaded.arguments())
+        grid, code = result.fixed_grid, data.nifti_code(pair["fixed"])
         if series is None:
-            _write_nifti(result, pair, wanted.dtype, folder)
+            _write_nifti(result, stored, code, folder)
         else:
             _write_dicom(result, series, folder)
         write_transform(result.map, folder / "transform.h5")
         if wanted.inverse:
             write_transform(result.inverse, folder / "inverse_displacement.nii.gz")
-        grid, code = result.fixed_grid, data.nifti_code(pair["fixed"])
         if not result.inside.all():
             data.write_image(result.inside[None].to(torch.uint8), folder / "inside.nii.gz", grid, code=code)
         if result.checks.uncertainty is not None:
@@ -138,9 +139,8 @@ def register_files(
     return result
 
 
-def _write_nifti(result: Registration, pair: Mapping[str, Any], dtype: str, folder: Path) -> None:
+def _write_nifti(result: Registration, stored: data.Stored | None, code: int, folder: Path) -> None:
     """The warped image, its label and the map."""
-    code, stored = data.nifti_code(pair["fixed"]), data.stored_as(pair["moving"]) if dtype == data.SAME else None
     data.write_image(result.warped, folder / "warped.nii.gz", stored=stored, code=code)
     write_transform(result.field, folder / "displacement.nii.gz")
     if result.warped_label is not None:
@@ -328,13 +328,13 @@ def warp_file(
     require_output(output, WRITTEN_IMAGES, (image, transform, reference, *images))
     read = data.read_image if interpolation == "linear" else data.read_label
     source = read(image, track_meta=False)
+    stored = data.stored_as(image) if dtype == data.SAME else None
     found = _read(transform, images)
     if found.dims != source.dim() - 1:
         raise ValueError(f"{transform}: is a {found.dims}-D transform, {image} has {source.dim() - 1} axes.")
     grid = _grid(found, transform, reference)
     mode = "bilinear" if interpolation == "linear" else "nearest"
     values, inside = resample(source, grid, found, mode=mode, fill=fill, antialias=antialias)
-    stored = data.stored_as(image) if dtype == data.SAME else None
     data.write_image(values, output, grid, stored, data.nifti_code(reference or transform))
     return _percent(~inside)
 

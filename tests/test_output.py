@@ -36,6 +36,14 @@ def test_what_the_last_result_had_and_this_one_has_not_goes_and_all_else_stays(t
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_the_last_result_had_goes_from_a_folder_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there")
+    write(tmp_path / "out", ["transform.h5", "inside.nii.gz"], "first")
+    write(tmp_path / "out", ["transform.h5"], "second")
+    assert contents(tmp_path / "there") == {"transform.h5": "second"}
+
+
 def test_a_file_that_no_result_lists_is_somebody_s(tmp_path: Path) -> None:
     write(tmp_path / "out", ["transform.h5"], "first")
     (tmp_path / "out" / "report.html").write_text("the user's")

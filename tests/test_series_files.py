@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,18 @@ from numpy.typing import NDArray
 
 from fmirnet_monai import series_files
 from fmirnet_monai.cli import main
-from fmirnet_monai.data import Points, phantom_clip, read_points, read_series, write_clip, write_image, write_points
+from fmirnet_monai.data import (
+    Points,
+    Series,
+    TimeAxis,
+    phantom_clip,
+    read_points,
+    read_series,
+    write_clip,
+    write_image,
+    write_points,
+    write_series,
+)
 from fmirnet_monai.registration import Method, SeriesRegistration
 from fmirnet_monai.spatial import DisplacementField, Grid, smooth
 from fmirnet_monai.spatial.image import on_grid
@@ -107,6 +119,18 @@ def test_the_time_axis_and_the_place_are_kept(written: Path, given: dict[str, Pa
         assert image.header["toffset"] == 12.0 and image.header["sform_code"] == 3
 
 
+@pytest.mark.parametrize("stated", [-2.0, 0.0, math.nan, math.inf])
+def test_a_time_axis_that_can_t_be_is_left_out(tmp_path: Path, stated: float) -> None:
+    image = nib.Nifti1Image(texture(), np.diag([*SPACING, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = stated
+    nib.save(image, tmp_path / "cine.nii.gz")
+    series = read_series(str(tmp_path / "cine.nii.gz"))
+    write_series(texture(), tmp_path / "again.nii.gz", series.grid, series.time)
+    header = nib.load(tmp_path / "again.nii.gz").header
+    assert header["pixdim"][4] == 1.0 and header.get_xyzt_units()[1] == "unknown"
+
+
 def test_frames_are_resampled_once_through_the_transform_that_is_written(written: Path, given: dict[str, Path]) -> None:
     warped = nib.load(written / "warped.nii.gz").get_fdata()
     seen = nib.load(written / "inside.nii.gz").get_fdata() > 0
@@ -177,9 +201,10 @@ def test_a_run_that_was_killed_goes_on(given: dict[str, Path], tmp_path: Path, m
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             series_files.register_series_files(str(given["images"]), tmp_path / "out", Method("none"), options)
-    with pytest.raises(KeyboardInterrupt):  # other options, other maps
-        series_files.register_series_files(str(given["images"]), tmp_path / "out", Method("none", "rigid"), options)
-    assert begun == [set(), {(0, 1)}, set()]
+    for other in (Method("none", "rigid"), Method("none", optimizer="affine")):  # other options, other maps
+        with pytest.raises(KeyboardInterrupt):
+            series_files.register_series_files(str(given["images"]), tmp_path / "out", other, options)
+    assert begun == [set(), {(0, 1)}, set(), set()]
     file = next((tmp_path / "out").glob(".series_*/0_1.pt"))
     file.write_bytes(file.read_bytes()[:100])
     kept = series_files._Kept(file.parent, Grid((*SHAPE, 1), np.eye(4)))
@@ -301,3 +326,25 @@ def test_a_series_elsewhere_names_this_command(
     with pytest.raises(SystemExit):
         main([command, *(f"{word}={file}" for word, file in zip(words, files, strict=True))])
     assert "has 4 axes (40, 36, 1, 4), expected 2 or 3; 'register_series' takes a series" in capsys.readouterr().err
+
+
+def test_what_one_frame_alone_has_no_figure_of_has_none_of_the_series() -> None:
+    grid = Grid(SHAPE, np.eye(3))
+    found = SeriesRegistration(torch.zeros(1, *SHAPE), [DisplacementField.identity(grid)] * 3, 0)
+    rows = [{"frame": number, "image": "", "before_ncc": 0.5, "ncc": 0.9} for number in range(3)]
+    rows[1]["lncc"] = 0.5  # frame 2 shows nothing that the reference does
+    values = series_files.summary(rows, found)
+    assert values["ncc"] == pytest.approx(0.9) and math.isnan(values["lncc"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_frames_that_have_no_voxel_in_common_have_no_steadiness() -> None:
+    series = Series([torch.rand(1, *SHAPE)] * 2, ["a", "b"], ["a", "b"], TimeAxis())
+    shown = np.stack([np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)], -1)
+    assert all(map(math.isnan, series_files._steadiness(series, np.zeros((*SHAPE, 2), np.float32), shown).values()))
+
+
+def test_frames_compared_as_of_different_modalities_are_not_good(given: dict[str, Path], tmp_path: Path) -> None:
+    method = Method("none", similarity="mi", progress=False)
+    verdicts = series_files.register_series_files(str(given["images"]), tmp_path / "out", method)[1]
+    assert verdicts.total() == COUNT - 1 and verdicts["good"] == 0

@@ -39,7 +39,7 @@ class DicomPair:
         """
         pair = cls(SourceSeries.to_refer_to(moving), SourceSeries.to_refer_to(fixed))
         kinds = {str(part.SOPClassUID) for part in pair.moving.slices}
-        if len(kinds) != 1 or kinds & {CT, MR} != kinds:
+        if len(kinds) != 1 or not kinds <= {CT, MR}:
             raise ValueError(
                 f"{moving}: --format dicom writes CT and MR images; its class is {', '.join(sorted(kinds))}, whose "
                 "values depend on what a resampled series can't state; leave out --format."

@@ -156,8 +156,7 @@ def _read_nifti(file: str) -> Series:
         values = np.asanyarray(image.dataobj, dtype=np.float32)
         unit, spacing = header.get_xyzt_units()[1], float(header.get_zooms()[3])
         offset = float(header["toffset"]) if "toffset" in header else 0.0
-    known = unit in TIME_UNITS and np.isfinite([spacing, offset]).all() and spacing > 0
-    return _from_array(values, grid, file, TimeAxis(spacing, unit, offset) if known else TimeAxis(spacing or 1.0))
+    return _from_array(values, grid, file, _time(spacing, unit, offset))
 
 
 def _read_by_itk(file: str) -> Series:
@@ -174,7 +173,14 @@ def _read_by_itk(file: str) -> Series:
         origin, spacing = ([*part][:3] for part in (image.GetOrigin(), image.GetSpacing()))
         grid = from_geometry(values.shape[:3], origin, spacing, itk.array_from_matrix(image.GetDirection())[:3, :3])
         check_place(grid, file)
-    return _from_array(values, grid, file, TimeAxis(float(image.GetSpacing()[3])))
+    return _from_array(values, grid, file, _time(float(image.GetSpacing()[3])))
+
+
+def _time(spacing: float, unit: str = UNKNOWN, offset: float = 0.0) -> TimeAxis:
+    """What of a header's time axis can be true."""
+    if not (np.isfinite([spacing, offset]).all() and spacing > 0):
+        return TimeAxis()
+    return TimeAxis(spacing, unit, offset) if unit in TIME_UNITS else TimeAxis(spacing)
 
 
 def _read_clip(file: str) -> Series:

@@ -25,6 +25,7 @@ LEAST = 20  # voxels with structure, below which all count
 FLAT = 0.05  # determinant of an affine map, below which it isn't inverted
 MISSED = 0.04  # of the image's length; a map that leads back further away than that misses
 FINE, WIDE = 5, 9  # voxels a side, of the windows of local correlation
+MOST = 1 << 23  # values that torch finds a quantile of; of more, every second, third, … counts
 
 Register = Callable[[Tensor, Tensor, Tensor, Tensor | None, Tensor | None, Sequence[float]], Tensor]
 
@@ -73,9 +74,11 @@ def evidence(pair: Tensor, seen: Tensor, ddf: Tensor, spacing: Sequence[float], 
         name to value: ``inverse_consistency``, by how many mm there and back misses at the 95th percentile, and
         ``inverse_misses``, where it does so by more than 4 % of the image's longest side, in percent;
         ``residual_99``, the 99th percentile of the absolute difference of intensities in [0, 1]; ``lncc`` and
-        ``lncc_10``, mean and 10th percentile of the squared local correlation, and ``before_lncc``. None where the
+        ``lncc_10``, mean and 10th percentile of the squared local correlation, and ``before_lncc``. Empty where the
         images show nothing in common.
     """
+    if not len(pair):
+        return {}
     size = [max(min(n, SMALLEST), n // COARSER[ddf.shape[1]]) for n in pair.shape[2:]]
     sides = [resized(pair[:, [i]], binary(seen[:, [i]]), size) for i in (0, 1)]
     (moving, moving_mask), (fixed, fixed_mask) = sides
@@ -100,11 +103,15 @@ def evidence(pair: Tensor, seen: Tensor, ddf: Tensor, spacing: Sequence[float], 
     return {
         "before_lncc": float(unregistered.mean()),
         "lncc": float(wide.mean()),
-        "lncc_10": float(fine.quantile(0.1)),
-        "residual_99": float(residual.quantile(0.99)),
-        "inverse_consistency": float(misses.quantile(0.95)),
+        "lncc_10": _quantile(fine, 0.1),
+        "residual_99": _quantile(residual, 0.99),
+        "inverse_consistency": _quantile(misses, 0.95),
         "inverse_misses": 100.0 * float((misses > MISSED * longest).float().mean()),
     }
+
+
+def _quantile(values: Tensor, share: float) -> float:
+    return float(values[:: 1 + len(values) // MOST].quantile(share))
 
 
 def _linear_inverse(ddf: Tensor) -> Tensor:
@@ -112,9 +119,10 @@ def _linear_inverse(ddf: Tensor) -> Tensor:
 
     So a way back by descent need not find again how far the images lie apart as a whole.
     """
-    places = identity_grid(ddf).flatten(2)[0].T.double()
+    field = ddf.cpu().double()  # which Apple's GPUs don't have
+    places = identity_grid(field).flatten(2)[0].T
     places = torch.cat([places, torch.ones_like(places[:, :1])], dim=1)
-    goals = places[:, :-1] + ddf.flatten(2).mT.double()
+    goals = places[:, :-1] + field.flatten(2).mT
     matrix = (torch.linalg.pinv(places) @ goals).mT  # (B, D, D + 1)
     linear, offset = matrix[..., :-1], matrix[..., -1:]
     if (torch.linalg.det(linear) < FLAT).any():

@@ -34,9 +34,8 @@ class Method:
 
     ``progress`` shows a bar while the slices of a volume are registered. ``checks`` measures what tells whether the map
     holds (:py:attr:`Registrar.examined`) and, of a network's field of slices, tells whether direct optimisation would
-    do better (:py:attr:`Registrar.rival`). ``uncertainty`` measures where (:py:attr:`Registrar.uncertain`).
-    ``trust_bundle`` runs what the bundle's config says, in place of reading it
-    as data.
+    do better (:py:attr:`Registrar.rival`). ``uncertainty`` measures where it may not (:py:attr:`Registrar.uncertain`).
+    ``trust_bundle`` runs what the bundle's config says, in place of reading it as data.
     """
 
     bundle: str | None = None
@@ -158,6 +157,7 @@ class Method:
                 raise ValueError(f"{name}: {said} a network, and direct optimisation has none; name a bundle.")
             aligned = self.affine not in ("auto", "off")
             optimizer = default_optimizer(dims, self.similarity, self.optimizer, aligned=aligned)
+            settings |= {"optimizer": self.optimizer}
             return Registrar(optimizer=optimizer, spatial_dims=dims, settings=settings, **options)
         if self.optimizer != "dense":
             raise ValueError(f"optimizer: {self.optimizer} is for direct optimisation; give bundle none.")

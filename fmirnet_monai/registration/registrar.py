@@ -309,10 +309,8 @@ class Registrar(PairRegistrar):
         """Fields ``(B, D, *spatial)`` of pairs ``(B, 2, *spatial)``, where both are known the same shape."""
         ddf = pair.new_zeros(len(pair), len(spacing), *pair.shape[2:])
         if self.network is not None:
-            with timed(timings, "network"), torch.no_grad():
-                ddf = self.network(pair)
-                if self.compiled:  # a CUDA graph writes its next result to the same place
-                    ddf = ddf.clone()
+            with timed(timings, "network"):
+                ddf = self._predict(self.network, pair)
         if self.optimizer is None:
             return ddf
         with timed(timings, "optimisation"):
@@ -322,6 +320,12 @@ class Registrar(PairRegistrar):
             if self.structures is not None and self.guidance.structures:
                 guides = [*guides, *self._structures(moving, fixed)]
             return self.optimizer(moving, fixed, ddf, masks[0], masks[1], spacing, guides)
+
+    @torch.no_grad()
+    def _predict(self, network: nn.Module, pair: Tensor) -> Tensor:
+        """A network's fields ``(B, D, *spatial)`` of pairs ``(B, 2, *spatial)``."""
+        found: Tensor = network(pair)
+        return found.clone() if self.compiled else found  # a CUDA graph writes its next result to the same place
 
     def _structures(self, moving: Tensor, fixed: Tensor) -> list[LabelGuide]:
         """What guides a refinement by the structures that are found in both images ``(1, 1, *spatial)``, if any."""
@@ -378,13 +382,18 @@ class Registrar(PairRegistrar):
         """The same pair registered in other ways.
 
         By a network, mirrored along each axis and all; where it knows structures by where they lie, by direct
-        optimisation; and by that, from each start alone.
+        optimisation; and by that, from each start alone. Of a network that averages them each counts.
         """
         if self.network is not None and self.structures is None:
+            from fmirnet_monai.networks import FlipAverage
+
             axes = [i for i in range(grid.dims) if i != self._slice_axis(grid)]
-            for mirrored in (*([axis] for axis in axes), axes):
+            alone, ways = self, [*([axis] for axis in axes), axes]
+            if isinstance(self.network, FlipAverage):
+                alone, ways = replace(self, network=self.network.network), [[], *ways]
+            for mirrored in ways:
                 along = [axis + 1 for axis in mirrored]
-                ddf = self.deform(pair.flip(along), inside.flip(along), grid, {}).ddf.flip(along)
+                ddf = alone.deform(pair.flip(along), inside.flip(along), grid, {}).ddf.flip(along)
                 ddf[mirrored] *= -1
                 yield DisplacementField(ddf, grid)
         elif self.network is not None:
@@ -415,9 +424,8 @@ class Registrar(PairRegistrar):
     ) -> Tensor:
         """Fields of a batch of small images: the network's prediction, or what the coarsest level of descent finds."""
         if self.network is not None:
-            with torch.no_grad():
-                pairs = torch.cat([moving, fixed], dim=1).split(TOGETHER)
-                return torch.cat([self.network(part) for part in pairs])
+            pairs = torch.cat([moving, fixed], dim=1).split(TOGETHER)
+            return torch.cat([self._predict(self.network, part) for part in pairs])
         optimizer = copy(cast(FieldOptimizer, self.optimizer))
         optimizer.starts = ()
         optimizer.iterations = (max(1, optimizer.iterations[0] // 2), 0)[: self.spatial_dims - 1]

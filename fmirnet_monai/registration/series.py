@@ -65,6 +65,7 @@ class SeriesRegistration:
             DisplacementField(a.ddf - 2 * b.ddf + c.ddf, b.grid).length().square() for a, b, c in turns
         ) / len(turns)
         assert isinstance(squares, Tensor)
+        squares = squares.cpu()  # Apple's GPUs have no double precision
         high = squares.flatten().kthvalue(max(1, round(0.95 * squares.numel()))).values
         return {"jitter": float(squares.double().mean().sqrt()), "jitter_95": float(high.sqrt())}
 

@@ -33,7 +33,7 @@ SIMILARITY = ("ssim", "ncc", "nmi")
 INTENSITIES = ("ssim", "ncc", "residual_99", "lncc", "lncc_10")  # figures that hold where both images show tissue alike
 MODALITIES = "The images are compared as of different modalities, from which the verdict hasn't learnt; look at them."
 
-Metrics = Mapping[str, float]
+Metrics = Mapping[str, float | None]  # None of a JSON file, for NaN
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Sign:
 
 
 def _known(metrics: Metrics, name: str) -> float:
-    return metrics.get(name, math.nan)
+    value = metrics.get(name)
+    return math.nan if value is None else value
 
 
 def _lost(metrics: Metrics) -> float:
@@ -157,17 +158,21 @@ def _facts(metrics: Metrics) -> tuple[list[str], bool]:
     """What speaks against a registration by itself, a sentence each, and whether it has failed by that."""
     facts, failed = [], False
     alike = _known(metrics, "ncc") >= ALIKE
-    for name, value in metrics.items():
+    if _known(metrics, "inside") == 0:
+        facts.append("Nothing of the fixed image is seen in the moving one.")
+        failed = True
+    for name in metrics:
         base = name.removeprefix(GUIDED)
         kind = base.split("_")[0]
         if kind not in (*SIMILARITY, "dice", "tre") or (alike and kind in SIMILARITY):
             continue
-        before = _known(metrics, f"before_{base}")
+        before, value = _known(metrics, f"before_{base}"), _known(metrics, name)
         worse = value - before if kind == "tre" else before - value
         if worse > TOLERANCE.get(kind, 0.0005):
             facts.append(f"{_title(base)} got worse, from {before:.3f} to {value:.3f}.")
             failed |= worse > WORSE.get(kind, math.inf)
-    folded = max((metrics[n] for n in ("folding", "digital_folding") if math.isfinite(_known(metrics, n))), default=0.0)
+    shares = (_known(metrics, name) for name in ("folding", "digital_folding"))
+    folded = max(filter(math.isfinite, shares), default=0.0)
     if folded > FOLDING[0]:
         facts.append(f"The field folds in up to {folded:.2f} % of the image, more than {FOLDING[0]} %.")
         failed |= folded > FOLDING[1]
@@ -177,8 +182,10 @@ def _facts(metrics: Metrics) -> tuple[list[str], bool]:
 def _title(name: str) -> str:
     """``Dice of label 7`` of ``dice_7``, ``TRE (mean)`` of ``tre_mean``, ``SSIM`` of ``ssim``."""
     kind, _, of = name.partition("_")
-    title = "Dice" if kind == "dice" else kind.upper()
-    return f"{title} of label {of}" if of.isdigit() else f"{title} ({of})" if of else title
+    if kind == "dice":
+        return f"Dice of label {of}" if of else "Dice"
+    of = "95th percentile" if of == "95" else of
+    return f"{kind.upper()} ({of})" if of else kind.upper()
 
 
 def signs(metrics: Metrics) -> dict[str, float]:

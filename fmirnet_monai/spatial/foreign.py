@@ -66,7 +66,7 @@ def _whose(path: Path) -> tuple[str, Reader | None]:
         return FREESURFER
     if re.match(r"(//[^\n]*\n|\s)*\(\w", text) or re.search(r"^\(Transform(Parameters)? ", text, re.MULTILINE):
         return ELASTIX
-    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    rows = [words for line in text.splitlines() if (words := line.split()) and not line.startswith("#")]
     return AFNI_MATRIX if suffix_of(path, (".1d",)) else _whose_matrix(rows)
 
 
@@ -114,7 +114,13 @@ def write_foreign(
             f"{path}: --format {form} holds maps of volumes, this one or an image of it is 2-D; write .h5."
         )
     if isinstance(found, Affine):
-        write_text(path, TEXTS[form](found, moving, fixed))
+        try:
+            text = TEXTS[form](found, moving, fixed)
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: --format {form} holds the map back, and this one has none; write .tfm."
+            ) from error
+        write_text(path, text)
         return Path(path)
     image = FIELDS[form](found, moving, fixed)
     with replacing(path) as partial:

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from fmirnet_monai.formats import DICOM, HDF5, TRANSFORMS, WRITTEN_FORMS, WRITTEN_VOLUMES, known_suffix, suffix_of
+from fmirnet_monai.formats import (
+    DICOM,
+    HDF5,
+    TRANSFORMS,
+    WRITTEN_FORMS,
+    WRITTEN_VOLUMES,
+    form_of,
+    known_suffix,
+    suffix_of,
+)
 from fmirnet_monai.utils import reading, reason, replacing
 
 from .dicom import read_registration
@@ -93,11 +102,11 @@ def write_transform(
         fixed: grid of the fixed image.
 
     Raises:
-        ValueError: for another suffix, a map that the format can't hold or that needs a grid, or an image that is not
-            given.
+        ValueError: for another form or suffix, a map that the format can't hold or that needs a grid, or an image that
+            is not given.
         OSError: when it can't be written.
     """
-    suffix = known_suffix(path, WRITTEN_FORMS[form])
+    suffix = known_suffix(path, WRITTEN_FORMS[form_of(path, form)])
     if suffix in WRITTEN_VOLUMES:
         place = grid or own_grid(found)
         if place is None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from fmirnet_monai.networks import FlipAverage
 from fmirnet_monai.registration import Method, Registrar, Registration, Verdict
-from fmirnet_monai.registration.evidence import _linear_inverse, evidence, spread
+from fmirnet_monai.registration.evidence import _linear_inverse, _quantile, evidence, spread
 from fmirnet_monai.registration.verdict import SIGNS, judge, learnt
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, compose, warp
 
@@ -131,6 +132,23 @@ def test_nothing_in_common_gives_no_figures() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
+def test_masks_that_have_nothing_in_common_fail(dims: int) -> None:
+    image = torch.rand(1, *[24] * dims)
+    masks = torch.zeros(2, 1, *[24] * dims, dtype=torch.int32)
+    masks[0, :, :8], masks[1, :, 16:] = 1, 1
+    found = Method(bundle="none").register(image, image.clone(), moving_mask=masks[0], fixed_mask=masks[1])
+    assert found.metrics["inside"] == 0.0 and found.checks.figures == {}
+    assert found.verdict.grade == "failed" and "Nothing of the fixed image is seen" in found.verdict.reasons[0]
+
+
+def test_more_values_than_torch_takes_have_a_quantile() -> None:
+    values = torch.linspace(0, 1, (1 << 24) + 3)
+    with pytest.raises(RuntimeError, match="too large"):
+        values.quantile(0.9)
+    assert _quantile(values, 0.9) == pytest.approx(0.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
 def test_linear_inverse_leads_back(dims: int) -> None:
     rng = np.random.default_rng(dims)
     matrix = np.eye(dims + 1)
@@ -170,6 +188,7 @@ def _kind(volumes: bool) -> str:
         ({"before_dice": 0.6, "guided_dice": 0.5}, "failed", ["Dice got worse"]),
         ({"before_tre_mean": 1.0, "tre_mean": 2.0}, "failed", ["TRE (mean) got worse, from 1.000 to 2.000."]),
         ({"before_tre_mean": 1.0, "tre_mean": 1.1}, "look", ["TRE (mean) got worse"]),
+        ({"before_tre_95": 1.0, "tre_95": 2.0}, "failed", ["TRE (95th percentile) got worse"]),
         ({"before_tre_mean": 2.0, "tre_mean": 1.0}, "good", []),
         ({"folding": 0.5, "digital_folding": 0.5}, "good", []),
         ({"folding": 0.51}, "look", ["folds in up to 0.51 %"]),
@@ -201,6 +220,11 @@ def test_a_worse_sign_never_lowers_the_risk(kind: str) -> None:
     worse = {"ncc": 0.5, "residual_99": 0.5, "lncc_10": 0.1, "inverse_misses": 50.0, "inside": 40.0, "lncc": 0.7}
     for name, value in worse.items():
         assert judge({**SOUND, name: value}, kind == "volumes").risk >= judge(SOUND, kind == "volumes").risk
+
+
+def test_what_a_file_has_as_null_says_nothing() -> None:
+    known = {name: value for name, value in SOUND.items() if name not in ("ncc", "jacobian_p01")}
+    assert judge({**known, "ncc": None, "jacobian_p01": None, "ssim": None}, True) == judge(known, True)
 
 
 @pytest.mark.parametrize(("residual", "told"), [(0.01, False), (1.0, False), (1.01, True), (math.nan, True)])
@@ -247,20 +271,29 @@ def test_uncertainty_is_large_where_nothing_tells(pair: tuple[Tensor, Tensor]) -
     assert Method(bundle="none").register(moving, fixed).checks.uncertainty is None
 
 
+class Rightwards(torch.nn.Module):
+    """One voxel along the second axis, whatever it sees: mirrored, it is the other way."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        ddf = torch.zeros_like(image)
+        ddf[:, 1] = 1.0
+        return ddf
+
+
 def test_a_mirrored_pair_counts_for_a_network(pair: tuple[Tensor, Tensor]) -> None:
-    class Rightwards(torch.nn.Module):
-        """One voxel along the second axis, whatever it sees: mirrored, it is the other way."""
-
-        def forward(self, image: Tensor) -> Tensor:
-            ddf = torch.zeros_like(image)
-            ddf[:, 1] = 1.0
-            return ddf
-
     registrar = Registrar(Rightwards(), spatial_dims=2, spatial_size=96, uncertain=True)
     uncertainty = registrar.register(*pair).checks.uncertainty
     assert uncertainty is not None
     # there and back misses by 2, along the first axis the mirror image agrees, along the second and both it doesn't
     assert torch.allclose(uncertainty, torch.full((96, 96), ((4 + 0 + 4 + 4) / 4) ** 0.5), atol=1e-5)
+
+
+def test_mirrored_pairs_count_one_by_one_where_a_network_averages_them(pair: tuple[Tensor, Tensor]) -> None:
+    registrar = Registrar(FlipAverage(Rightwards()), spatial_dims=2, spatial_size=96, uncertain=True)
+    found = registrar.register(*pair)
+    assert found.checks.uncertainty is not None and not found.deformable.ddf.any()
+    # the average moves nothing, there and back either, each of the four moves by 1
+    assert torch.allclose(found.checks.uncertainty, torch.full((96, 96), (4 / 5) ** 0.5), atol=1e-5)
 
 
 def test_metrics_hold_the_figures_and_checks_can_be_left_out(pair: tuple[Tensor, Tensor]) -> None:

@@ -30,6 +30,7 @@ GRID = Grid((5, 6, 7), np.diag([-1.0, 1, 1, 1]))  # radiological: FSL's x is fro
     [
         ("flirt.mat", FSL),
         ("flirt.txt", FSL),
+        ("flirt.txt", FSL.replace("\n", "\n\n")),
         ("MAT_0000", FSL),
         ("flirt.xfm.1", FSL),
         ("a.lta", LTA),
@@ -93,3 +94,16 @@ def test_images_of_two_axes_are_refused(form: str, tmp_path: Path) -> None:
         read_transform(path, flat)
     with pytest.raises(ValueError, match=f"--format {form} holds maps of volumes"):
         write_transform(DisplacementField.identity(flat), tmp_path / "b.nii", form=form, moving=GRID)
+
+
+@pytest.mark.parametrize(("form", "name"), [("fsl", "a.mat"), ("lta", "a.lta")])
+def test_a_map_without_a_way_back_is_refused_by_what_holds_that(form: str, name: str, tmp_path: Path) -> None:
+    flat = Affine(np.diag([0.0, 1, 1, 1]))
+    with pytest.raises(ValueError, match=rf"{name}: --format {form} holds the map back, and this one has none"):
+        write_transform(flat, tmp_path / name, form=form, moving=GRID, fixed=GRID)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_unknown_form_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="format must be one of itk, fsl, lta, afni, got 'spm'"):
+        write_transform(Affine.identity(3), tmp_path / "a.mat", form="spm")
