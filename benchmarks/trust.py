@@ -311,7 +311,7 @@ def fitted(rows: pd.DataFrame) -> dict[str, Any]:
     values = pd.DataFrame([signs(metrics) for metrics in blind(rows)])
     bad = rows.bad.to_numpy()
     mean, sd = values[~bad].mean(), values[~bad].std()
-    apart = ((values - mean) / sd).fillna(0.0)
+    apart = ((values - mean) / sd).fillna(0.0).clip(lower=0.0)
     bias, weights = regression(apart.to_numpy(), bad)
     risk = 1 / (1 + np.exp(-(bias + apart.to_numpy() @ weights)))
     limits = values.loc[~bad & (rows.spoil == "none").to_numpy(), list(LIMITED)].quantile(USUAL)

@@ -59,6 +59,6 @@ class DicomPair:
         if names[0] == names[1]:
             return []
         return [
-            f"The moving image's PatientID is {names[0]!r}, the fixed image's {names[1]!r}; what is written as DICOM "
+            "The PatientIDs of the moving and the fixed image differ; what is written as DICOM "
             "belongs to the moving image's patient and study."
         ]

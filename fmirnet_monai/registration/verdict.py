@@ -23,7 +23,14 @@ LEARNT = Path(__file__).with_name("verdict.json")
 FOLDING = (0.5, 5.0)  # percent, from which on a registration is to be looked at, and has failed
 HEAVIEST = 3  # signs that are named where none is unusual by itself, but all together are
 SMALL = 0.05  # of its volume, below which something shrinks so much that it is told
-LIMITED = ("inverse", "compression", "expansion", "roughness")  # signs that tell by themselves where they are unusual
+LIMITED = (
+    "local misfit",
+    "inverse",
+    "view lost",
+    "compression",
+    "expansion",
+    "roughness",
+)  # signs that tell by themselves where they are unusual
 MISFIT = 0.5  # of a sign's standard deviations beyond the mean of sound registrations, that it is named from
 TOLERANCE = {"tre": 0.005}  # mm, by which a figure may be worse; of others 0.0005
 ALIKE = 0.99  # correlation after registration, from which on what similarity lost may be what resampling takes
@@ -31,6 +38,7 @@ WORSE = {"dice": 0.01, "tre": 0.5}  # of overlap and mm, by which a label or lan
 
 SIMILARITY = ("ssim", "ncc", "nmi")
 INTENSITIES = ("ssim", "ncc", "residual_99", "lncc", "lncc_10")  # figures that hold where both images show tissue alike
+LITTLE = "Too little was measured to call it good."
 MODALITIES = "The images are compared as of different modalities, from which the verdict hasn't learnt; look at them."
 
 Metrics = Mapping[str, float | None]  # None of a JSON file, for NaN
@@ -135,13 +143,16 @@ def judge(metrics: Metrics, volumes: bool, modalities: bool = False) -> Verdict:
     if modalities:
         facts.append(MODALITIES)
     values = signs(metrics)
-    if not any(map(math.isfinite, values.values())):
-        return Verdict(FAILED if failed else LOOK if facts else GOOD, tuple(facts))
+    # what is better than in most sound registrations doesn't make up for what is worse
     apart = {
-        name: (values[name] - sign["mean"]) / sign["sd"]
+        name: max(0.0, (values[name] - sign["mean"]) / sign["sd"])
         for name, sign in model["signs"].items()
         if math.isfinite(values[name])
     }
+    if len(apart) < len(model["signs"]) and not modalities:
+        facts.append(LITTLE)
+    if not apart:
+        return Verdict(FAILED if failed else LOOK, tuple(facts))
     weighed = {name: model["signs"][name]["weight"] * distance for name, distance in apart.items()}
     risk = 1 / (1 + math.exp(-model["bias"] - sum(weighed.values())))
     named = [name for name, limit in model["limits"].items() if values[name] > limit]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fmirnet_monai.networks import FlipAverage
-from fmirnet_monai.registration import Method, Registrar, Registration, Verdict
+from fmirnet_monai.registration import Method, Registrar, Registration
 from fmirnet_monai.registration.evidence import _linear_inverse, _quantile, evidence, spread
 from fmirnet_monai.registration.verdict import SIGNS, judge, learnt
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, compose, warp
@@ -241,10 +241,21 @@ def test_an_inverse_that_misses_is_told(
     )
 
 
-def test_without_figures_there_is_nothing_to_say() -> None:
-    found = judge({}, volumes=False)
-    assert found == Verdict("good", (), found.risk) and math.isnan(found.risk)
+def test_without_figures_nothing_is_good() -> None:
+    for figures in ({}, {"folding": 0.0, "ncc": 0.99}):
+        found = judge(figures, volumes=False)
+        assert found.grade == "look" and found.reasons == ("Too little was measured to call it good.",)
+    assert math.isnan(judge({}, volumes=True).risk)
     assert judge({"folding": 9.0}, volumes=True).grade == "failed"
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_what_is_better_than_usual_makes_up_for_nothing(volumes: bool) -> None:
+    still = {"jacobian_min": 1.0, "jacobian_p01": 1.0, "jacobian_p99": 1.0, "sd_log_jacobian": 0.0}
+    poor = {"ncc": 0.6, "lncc_10": 0.3, "residual_99": 0.4}
+    assert judge({**SOUND, **poor, **still}, volumes).risk == judge({**SOUND, **poor}, volumes).risk
+    unrelated = {"ncc": -0.07, "lncc": 0.1, "lncc_10": 0.0, "before_lncc": 0.1, "residual_99": 0.8}
+    assert judge({**SOUND, **still, **unrelated, "inverse_misses": 98.0}, volumes).grade == "failed"
 
 
 # --- uncertainty -------------------------------------------------------------------------------------------------
