@@ -632,7 +632,7 @@ def register_series(
         flips: average a bundle's field over the mirror images of the pair.
         fill: value of warped.nii.gz beyond a frame; by default that frame's smallest.
         antialias: as in register.
-        metrics: measure.
+        metrics: measure, and give each frame a verdict.
         device: auto, cpu, cuda, cuda:1, mps.
     """
     method = fm.workflow.Method(

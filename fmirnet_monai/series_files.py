@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fmirnet_monai import data
-from fmirnet_monai.output import METRICS, require_folder, result_folder
+from fmirnet_monai.output import require_folder, result_folder
 from fmirnet_monai.registration import Method, Registrar, Registration, SeriesRegistration, register_series
 from fmirnet_monai.registration.result import map_points, timed
 from fmirnet_monai.registration.series import MEAN, most_typical, placed
@@ -28,7 +28,7 @@ from fmirnet_monai.spatial import Affine, DisplacementField, Grid, resample
 from fmirnet_monai.spatial.image import plain
 from fmirnet_monai.spatial.itk import write_transform
 from fmirnet_monai.utils import digest, save_checkpoint, versions, write_text
-from fmirnet_monai.workflow import SCHEMA, or_none
+from fmirnet_monai.workflow import or_none, write_metrics
 
 KEPT = re.compile(r"\.series_[0-9a-f]{12}")
 ROW = ("frame", "image", "verdict", "verdict_reasons")  # what is no metric in a row of the table
@@ -99,25 +99,23 @@ def register_series_files(
             **({"rounds": options.rounds} if reference == MEAN else {}),
         }
         hashes = {str(file): digest(file) for file in inputs}
-        with timed(timings, "registration"), _kept(output_dir, [hashes, settings, versions()], series.grid) as kept:
-            found = register_series(
-                series.frames, registrar, reference, options.rounds, options.neighbours, kept, progress=method.progress
-            )
-        table, warped, inside = _write_frames(found, series, registrar, folder, options)
-        _write_drawn(found, drawn, series, folder)
-        figures = summary(table, found) | _steadiness(series, warped, inside) if options.metrics else {}
-        content = {
-            "schema": SCHEMA,
-            "series": {name: text for name, text in given.items() if text},
-            "metrics": {name: or_none(value) for name, value in figures.items()},
-            "frames": [row | {name: or_none(row[name]) for name in row if name not in ROW} for row in table],
-            "seconds": timings,
-            "settings": {**settings, **({} if drawn.frame is None else {"label_frame": drawn.frame})},
-            "versions": versions(),
-            "sha256": hashes,
-            "files": sorted([METRICS, *(file.name for file in folder.iterdir())]),
-        }
-        write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
+        with _kept(output_dir, [hashes, settings, versions()], series.grid) as kept:
+            with timed(timings, "registration"):
+                found = register_series(
+                    *(series.frames, registrar, reference, options.rounds, options.neighbours, kept),
+                    progress=method.progress,
+                )
+            table, warped, inside = _write_frames(found, series, registrar, folder, options)
+            _write_drawn(found, drawn, series, folder)
+            figures = summary(table, found) | _steadiness(series, warped, inside) if options.metrics else {}
+            content = {
+                "series": {name: text for name, text in given.items() if text},
+                "metrics": {name: or_none(value) for name, value in figures.items()},
+                "frames": [row | {name: or_none(row[name]) for name in row if name not in ROW} for row in table],
+                "seconds": timings,
+                "settings": {**settings, **({} if drawn.frame is None else {"label_frame": drawn.frame})},
+            }
+            write_metrics(folder, content, hashes)
     return figures, Counter(row["verdict"] for row in table if "verdict" in row)
 
 

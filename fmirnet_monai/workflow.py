@@ -123,7 +123,6 @@ def register_files(
             report.write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
         figures = result.metrics if wanted.metrics else {}
         content = {
-            "schema": SCHEMA,
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: or_none(value) for name, value in figures.items()},
             **(_judged(result.verdict) if wanted.metrics else {}),
@@ -131,12 +130,16 @@ def register_files(
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
-            "versions": versions(),
-            "sha256": {str(file): digest(file) for file in inputs},
-            "files": sorted([METRICS, *files_of(folder)]),
         }
-        write_text(folder / METRICS, json.dumps(content, indent=1) + "\n")
+        write_metrics(folder, content, {str(file): digest(file) for file in inputs})
     return result
+
+
+def write_metrics(folder: Path, content: Mapping[str, Any], sha256: Mapping[str, str]) -> None:
+    """Write ``metrics.json``, the last file of a result, with its own keys and those that each has."""
+    files = sorted([METRICS, *files_of(folder)])
+    whole = {"schema": SCHEMA, **content, "versions": versions(), "sha256": sha256, "files": files}
+    write_text(folder / METRICS, json.dumps(whole, indent=1) + "\n")
 
 
 def _write_nifti(result: Registration, stored: data.Stored | None, code: int, folder: Path) -> None:

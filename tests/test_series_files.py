@@ -211,6 +211,18 @@ def test_a_run_that_was_killed_goes_on(given: dict[str, Path], tmp_path: Path, m
     assert kept.get((0, 1)) is None  # damaged: made again
 
 
+def test_maps_are_kept_until_the_frames_are_written(
+    given: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(series_files, "_write_frames", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        main(["register_series", f"--images={given['images']}", f"--output_dir={tmp_path}/out", *QUICK])
+    assert [file.name for file in (tmp_path / "out").glob(".series_*/*")]
+
+
 def test_a_mean_and_a_clip(tmp_path: Path) -> None:
     clip, _ = phantom_clip(3, frames=8, size=64)
     write_clip(clip[:3], tmp_path / "clip.avi")

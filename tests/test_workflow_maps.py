@@ -135,7 +135,7 @@ def test_a_map_that_leads_off_its_grid_is_inverted(run: Run, degrees: float, shi
     between = np.all((voxels >= 0) & (voxels <= np.array(GRID.shape) - 1), axis=1)  # the vectors, where it is linear
     assert 0.1 < exists.mean() < 0.95
     assert error[between].max() < 0.05 and error[exists].max() < 0.5  # mm
-    assert float(re.search(r"residual: ([\d.]+) voxels", said)[1]) < 0.02
+    assert float(re.search(r"solved to within ([\d.]+) voxels", said)[1]) < 0.02
     missing = int(re.search(r"no inverse: ([\d,]+) of 12,960 voxels", said)[1].replace(",", ""))
     assert missing == pytest.approx(int((~exists).sum()), rel=0.02)
 
