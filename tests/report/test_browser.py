@@ -313,3 +313,14 @@ def test_a_batch_links_each_pairs_page_and_shows_its_picture(batch: Any) -> None
     assert not find(batch, "tr[data-pair='pair 2']").is_displayed()
     find(batch, "tr[data-pair='pair 1'] a").click()
     assert batch.title == "moving.nii.gz to fixed.nii.gz"
+
+
+def test_what_a_ring_encloses_is_drawn_over_it(driver: Any, tmp_path: Path) -> None:
+    registration = make_registration((40, 40), labels=True)
+    label = registration.fixed_label
+    label[:] = 0
+    label[0, 10:30, 10:30] = 2
+    label[0, 12:28, 12:28] = 1  # larger than the ring round it
+    open_page(driver, write_report(registration, tmp_path / "report.html", names={1: "cavity", 2: "wall"}))
+    titles = find(driver, ".view svg").find_elements("css selector", ".outline.fixed title")
+    assert [title.get_attribute("textContent") for title in titles] == ["wall, fixed", "cavity, fixed"]

@@ -169,9 +169,8 @@ class Page {
 
   drawOutlines({ plane, svg }, name, index) {
     const slice = this.slice(`label ${name}`, plane, index);
-    const sizes = new Map();
-    slice.values.forEach((code) => sizes.set(code, (sizes.get(code) || 0) + 1));
-    for (const code of [...sizes.keys()].sort((a, b) => sizes.get(b) - sizes.get(a))) { // what lies within comes on top
+    const reach = boxes(slice);
+    for (const code of [...reach.keys()].sort((a, b) => reach.get(b) - reach.get(a))) { // what lies within comes on top
       if (code === 0 || this.hidden.has(code)) continue;
       const path = outlinePath(slice, code, ...this.pixel(plane, slice));
       const line = draw(svg, "path", { class: `outline ${name}`, d: path, stroke: labelColour(code) });
@@ -185,6 +184,16 @@ class Page {
     const spacing = [this.spacing[plane.columns], this.spacing[plane.rows]];
     draw(svg, "path", { class: "grid", d: gridPath(fields.map((field) => field.slice(plane, index)), this.shift, this.size(plane), spacing, LINES) });
   }
+}
+
+/* Area of the box around each code of a slice: a ring's is larger than that of what it encloses. */
+function boxes({ values, width }) {
+  const bounds = new Map();
+  values.forEach((code, i) => {
+    const x = i % width, y = Math.floor(i / width), [left, right, top, bottom] = bounds.get(code) || [x, x, y, y];
+    bounds.set(code, [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)]);
+  });
+  return new Map([...bounds].map(([code, [left, right, top, bottom]]) => [code, (right - left + 1) * (bottom - top + 1)]));
 }
 
 function number(value) {
