@@ -1,4 +1,4 @@
-"""Commands as users give them, in a process of their own and with one thread."""
+"""Commands as users give them: in a process of their own and with one thread, or in the test's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from fmirnet_monai.cli import main
+
 REPOSITORY = Path(__file__).parents[1]
 BUNDLES = REPOSITORY / "bundles"
 SCHEMA = REPOSITORY / "tests" / "meta_schema_20240725.json"
@@ -18,6 +22,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def options(**values: Any) -> list[str]:
     """Overrides as words of the command line."""
     return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def here(capsys: pytest.CaptureFixture[str], *words: str, **values: Any) -> tuple[str, str]:
+    """A command of this package in the test's own process, and what it says on both streams."""
+    capsys.readouterr()
+    main([*words, *options(**values)])
+    said = capsys.readouterr()
+    return said.out, said.err
 
 
 def bundle_words(configs: str | Path | Sequence[str | Path], **overrides: Any) -> list[str]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from commands import here
 from monai.data import MetaTensor
 
 from fmirnet_monai import workflow
-from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, write_image, write_points
 from fmirnet_monai.registration import DenseOptimizer, Method, Registrar, result
 from fmirnet_monai.report import viewer
@@ -50,13 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """A command, in a folder of its own, to what it says on both streams."""
     monkeypatch.chdir(tmp_path)
 
-    def words(*line: str, **options: Any) -> tuple[str, str]:
-        capsys.readouterr()
-        main([*line, *(word for name, value in options.items() for word in (f"--{name}", str(value)))])
-        said = capsys.readouterr()
-        return said.out, said.err
-
-    return words
+    return partial(here, capsys)
 
 
 @pytest.fixture

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import here
 from spatial.conftest import random_affine, random_field, random_grid, smooth_image
 
-from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, write_image, write_points
 from fmirnet_monai.spatial import Affine, Grid
 from fmirnet_monai.spatial.itk import read_transform, write_transform
@@ -37,13 +38,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     write_transform(TURN, "turn.tfm")
     write_transform(FIELD, "field.nii.gz")
 
-    def words(*line: str, **options: Any) -> tuple[str, str]:
-        capsys.readouterr()
-        main([*line, *(word for name, value in options.items() for word in (f"--{name}", str(value)))])
-        said = capsys.readouterr()
-        return said.out, said.err
-
-    return words
+    return partial(here, capsys)
 
 
 def refused(run: Run, capsys: pytest.CaptureFixture[str], *line: str, **options: Any) -> str:

@@ -241,19 +241,15 @@ class PairRegistrar(ABC):
                 affine = register_affine(moving, fixed, self.affine, moving_mask=moving_mask, fixed_mask=fixed_mask)
         with timed(timings, "preparation"):
             grid = self.working_grid(fixed_grid)
-            images, inside = [], []
-            for image, mask, through in ((moving, moving_mask, affine), (fixed, fixed_mask, None)):
-                values, seen = self._shown(image, grid, through, mask)
-                images.append(values)
-                inside.append(seen)
+            pair, inside = self._pair(moving, fixed, grid, affine, moving_mask, fixed_mask)
             hints, notes = hints or Hints(), [] if notes is None else notes
             guides = self.guides(hints, grid, affine, notes)
-        deformable = self.deform_guided(torch.cat(images), torch.stack(inside), grid, timings, guides)
+        deformable = self.deform_guided(pair, inside, grid, timings, guides)
         if self.guidance.points:
             notes += missed(hints, grid, deformable.then(affine))
-        notes += self.remarks(torch.cat(images), torch.stack(inside), grid, deformable, timings)
+        notes += self.remarks(pair, inside, grid, deformable, timings)
         if checks is not None:
-            found = self.examine(torch.cat(images), torch.stack(inside), grid, deformable, timings)
+            found = self.examine(pair, inside, grid, deformable, timings)
             checks.figures |= found.figures
             if found.uncertainty is not None:
                 checks.uncertainty = resample(found.uncertainty[None], fixed_grid, grid=grid)[0][0]
@@ -269,9 +265,20 @@ class PairRegistrar(ABC):
         """
         moving, fixed = self._image("moving", moving), self._image("fixed", fixed)
         grid = self.working_grid(Grid.of(fixed))
-        shown = [self._shown(image, grid) for image in (moving, fixed)]
-        pair, inside = torch.cat([values for values, _ in shown]), torch.stack([seen for _, seen in shown])
-        return self.examine(pair, inside, grid, DisplacementField.of(found, grid)[0], {})
+        return self.examine(*self._pair(moving, fixed, grid), grid, DisplacementField.of(found, grid)[0], {})
+
+    def _pair(
+        self,
+        moving: Tensor,
+        fixed: Tensor,
+        grid: Grid,
+        affine: Affine | None = None,
+        moving_mask: Tensor | None = None,
+        fixed_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both images as :py:meth:`deform` takes them, and where they are known and count, ``(2, *grid.shape)``."""
+        sides = [self._shown(moving, grid, affine, moving_mask), self._shown(fixed, grid, None, fixed_mask)]
+        return torch.cat([values for values, _ in sides]), torch.stack([seen for _, seen in sides])
 
     def _shown(
         self, image: Tensor, grid: Grid, through: Affine | None = None, mask: Tensor | None = None

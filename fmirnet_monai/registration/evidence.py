@@ -68,7 +68,8 @@ def evidence(pair: Tensor, seen: Tensor, ddf: Tensor, spacing: Sequence[float], 
         seen: where they are known, the same shape.
         ddf: the map, ``(B, D, *spatial)`` in voxels.
         spacing: of the voxels in mm, along each axis.
-        back: registers ``(moving, fixed, initial, moving_mask, fixed_mask, spacing)``, as the map was found or like it.
+        back: registers ``(moving, fixed, there, moving_mask, fixed_mask, spacing)``, as the map ``there``, which leads
+            the other way, was found or like it.
 
     Returns:
         name to value: ``inverse_consistency``, by how many mm there and back misses at the 95th percentile, and
@@ -94,8 +95,8 @@ def evidence(pair: Tensor, seen: Tensor, ddf: Tensor, spacing: Sequence[float], 
     shown = _structure(fixed, fixed_mask) & inside
     shown = shown if int(shown.sum()) >= LEAST else inside
 
-    returned = back(fixed, moving, _linear_inverse(there), fixed_mask, moving_mask, voxel)
-    misses = ((level.compose(returned, there)) * scale).norm(dim=1, keepdim=True)[shown]
+    returned = back(fixed, moving, there, fixed_mask, moving_mask, voxel)
+    misses = (level.compose(returned, there) * scale).norm(dim=1, keepdim=True)[shown]
     residual = (warped - fixed).abs()[inside]
     fine, wide = (local_ncc_map(warped, fixed, width, inside)[shown] for width in (FINE, WIDE))
     known = shown & before
@@ -114,10 +115,10 @@ def _quantile(values: Tensor, share: float) -> float:
     return float(values[:: 1 + len(values) // MOST].quantile(share))
 
 
-def _linear_inverse(ddf: Tensor) -> Tensor:
+def linear_inverse(ddf: Tensor) -> Tensor:
     """The inverse of the affine map that is nearest to each field ``(B, D, *spatial)``, or no motion where it has none.
 
-    So a way back by descent need not find again how far the images lie apart as a whole.
+    In voxels, the same shape. So a way back by descent need not find again how far the images lie apart as a whole.
     """
     field = ddf.cpu().double()  # which Apple's GPUs don't have
     places = identity_grid(field).flatten(2)[0].T

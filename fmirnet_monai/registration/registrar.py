@@ -20,7 +20,7 @@ from fmirnet_monai.utils import on_device
 
 from .affine_optimizer import AffineOptimizer
 from .base import PairRegistrar
-from .evidence import Checks, evidence, spread
+from .evidence import Checks, evidence, linear_inverse, spread
 from .guidance import Extractor, Hints, channel_guide, feature_guide, label_guide, point_guide
 from .guides import Guide, LabelGuide
 from .intensity import Percentiles, seen_intensities
@@ -417,7 +417,7 @@ class Registrar(PairRegistrar):
         self,
         moving: Tensor,
         fixed: Tensor,
-        initial: Tensor,
+        there: Tensor,
         moving_mask: Tensor | None,
         fixed_mask: Tensor | None,
         spacing: Sequence[float],
@@ -429,7 +429,7 @@ class Registrar(PairRegistrar):
         optimizer = copy(cast(FieldOptimizer, self.optimizer))
         optimizer.starts = ()
         optimizer.iterations = (max(1, optimizer.iterations[0] // 2), 0)[: self.spatial_dims - 1]
-        return optimizer(moving, fixed, initial, moving_mask, fixed_mask, spacing)
+        return optimizer(moving, fixed, linear_inverse(there), moving_mask, fixed_mask, spacing)
 
     def remarks(
         self, pair: Tensor, inside: Tensor, grid: Grid, deformable: DisplacementField, timings: dict[str, float]

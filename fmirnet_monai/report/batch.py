@@ -16,8 +16,6 @@ REPORT = "report.html"
 HEAD = 65536  # bytes of a pair's page that its small picture is looked for in
 ICON = re.compile(rb'<link rel="icon" href="(data:image/webp;base64,[A-Za-z0-9+/=]+)">')
 ORDER = ("error", "failed", "look", "good", "")  # of grades, worst first; the last one where nothing was measured
-TITLES = {"error": "Not registered", "failed": "Failed", "look": "Look at it", "good": "Good", "": "No verdict"}
-MARKS = {"error": "!", "failed": "✗", "look": "?", "good": "✓", "": "–"}
 SHOWN = ("ncc", "dice", "guided_dice", "tre_mean", "guided_tre_mean", "folding", "seconds")
 PAIRED = SHOWN[:-2]
 
@@ -50,8 +48,6 @@ def write_batch(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
         pairs=pairs,
         columns={name: f"{column(name)[0]}{', before → after' if name in PAIRED else ''}" for name in metrics},
         counts={grade: n for grade, n in counts.items() if n},
-        titles=TITLES,
-        marks=MARKS,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fmirnet_monai.networks import FlipAverage
 from fmirnet_monai.registration import Method, Registrar, Registration
-from fmirnet_monai.registration.evidence import _linear_inverse, _quantile, evidence, spread
+from fmirnet_monai.registration.evidence import _quantile, evidence, linear_inverse, spread
 from fmirnet_monai.registration.verdict import SIGNS, judge, learnt
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, compose, warp
 
@@ -149,7 +149,7 @@ def test_more_values_than_torch_takes_have_a_quantile() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_linear_inverse_leads_back(dims: int) -> None:
+def testlinear_inverse_leads_back(dims: int) -> None:
     rng = np.random.default_rng(dims)
     matrix = np.eye(dims + 1)
     matrix[:dims, :dims] += rng.normal(size=(dims, dims)) * 0.1
@@ -157,9 +157,9 @@ def test_linear_inverse_leads_back(dims: int) -> None:
     grid = Grid((20, 24, 16)[:dims], np.eye(dims + 1))
     ddf = DisplacementField.of(Affine(matrix), grid)[0].ddf[None]
     expected = DisplacementField.of(Affine(np.linalg.inv(matrix)), grid)[0].ddf[None]
-    assert torch.allclose(_linear_inverse(ddf), expected, atol=1e-3)
+    assert torch.allclose(linear_inverse(ddf), expected, atol=1e-3)
     flat = -torch.stack(torch.meshgrid(*[torch.arange(n).float() for n in grid.shape], indexing="ij"))[None]
-    assert not _linear_inverse(flat).any()  # all to one point
+    assert not linear_inverse(flat).any()  # all to one point
 
 
 # --- judging -----------------------------------------------------------------------------------------------------
