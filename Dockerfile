@@ -21,14 +21,14 @@ RUN uv pip install --torch-backend "${TORCH}" --constraint constraints.txt \
     "fmirnet_monai[${EXTRAS}] @ file://$(echo /wheel/*.whl)"
 
 FROM wheel AS packages-cuda
-ARG EXTRAS=dicom
+ARG EXTRAS=dicom,train,video
 RUN uv pip install --constraint constraints.txt "fmirnet_monai[${EXTRAS}] @ file://$(echo /wheel/*.whl)"
 
 FROM python:${PYTHON} AS runtime
 LABEL org.opencontainers.image.title="fmirnet" \
     org.opencontainers.image.description="Deformable registration of medical images with FMIRNet, in 2-D and 3-D; for research, not a medical device" \
     org.opencontainers.image.authors="The fmirnet-monai developers" \
-    org.opencontainers.image.licenses="Apache-2.0 AND LicenseRef-weights"
+    org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-SA-4.0"
 # Any user may run it (--user): home is a folder that all can write.
 ENV PATH=/opt/fmirnet/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN mkdir --mode 1777 /data
