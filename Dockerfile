@@ -29,8 +29,8 @@ LABEL org.opencontainers.image.title="fmirnet" \
     org.opencontainers.image.description="Deformable registration of medical images with FMIRNet, in 2-D and 3-D; for research, not a medical device" \
     org.opencontainers.image.authors="The fmirnet-monai developers" \
     org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-NC-SA-4.0"
-# Any user may run it (--user): home is a folder that all can write.
-ENV PATH=/opt/fmirnet/bin:${PATH} HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Any user may run it (--user), also one whom the system has no name for, as MONAI wants: home is a folder that all can write.
+ENV PATH=/opt/fmirnet/bin:${PATH} HOME=/tmp LOGNAME=fmirnet PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN mkdir --mode 1777 /data
 WORKDIR /data
 USER 1000:1000
