@@ -13,15 +13,16 @@ from commands import REPOSITORY
 from packaging.specifiers import SpecifierSet
 
 PAGE = REPOSITORY / "docs" / "how-to" / "container.md"
+Stage = list[tuple[str, str]]
+Stages = dict[str, Stage]
 SOURCES = ("bundles", "fmirnet_monai", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "constraints.txt")
 
 
-def stages(text: str) -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage of a Dockerfile by its name, the first one ``FROM``; those before it under ``""``."""
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    found: dict[str, list[tuple[str, str]]] = {"": []}
+def stages(text: str) -> Stages:
+    """The instructions of each stage of a Dockerfile by its name, ``FROM`` in front; those before any under ``""``."""
+    found: Stages = {"": []}
     name = ""
-    for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
+    for line in re.sub(r"\\\n\s*|^#.*$", "", text, flags=re.MULTILINE).splitlines():
         word, _, rest = line.partition(" ")
         if word == "FROM":
             rest, _, name = rest.partition(" AS ")
@@ -32,7 +33,7 @@ def stages(text: str) -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.fixture(scope="module")
-def dockerfile() -> dict[str, list[tuple[str, str]]]:
+def dockerfile() -> Stages:
     return stages((REPOSITORY / "Dockerfile").read_text())
 
 
@@ -43,11 +44,11 @@ def setup() -> configparser.ConfigParser:
     return parser
 
 
-def given(stage: list[tuple[str, str]], word: str) -> list[str]:
+def given(stage: Stage, word: str) -> list[str]:
     return [rest for name, rest in stage if name == word]
 
 
-def test_images_end_in_slim_stages_with_nothing_of_the_build(dockerfile: dict[str, list[tuple[str, str]]]) -> None:
+def test_images_end_in_slim_stages_with_nothing_of_the_build(dockerfile: Stages) -> None:
     assert list(dockerfile)[-1] == "cpu"  # what docker build makes where no target is named
     for target in ("cpu", "cuda"):
         assert given(dockerfile[target], "FROM") == ["runtime"]
@@ -56,9 +57,7 @@ def test_images_end_in_slim_stages_with_nothing_of_the_build(dockerfile: dict[st
     assert not [rest for name in ("cpu", "cuda", "runtime") for rest in given(dockerfile[name], "RUN") if "pip" in rest]
 
 
-def test_python_is_a_tested_one_and_pinned(
-    dockerfile: dict[str, list[tuple[str, str]]], setup: configparser.ConfigParser
-) -> None:
+def test_python_is_a_tested_one_and_pinned(dockerfile: Stages, setup: configparser.ConfigParser) -> None:
     (tag,) = given(dockerfile[""], "ARG")
     version = re.fullmatch(r"PYTHON=(\d+\.\d+\.\d+)-slim-[a-z]+", tag)
     assert version
@@ -67,7 +66,7 @@ def test_python_is_a_tested_one_and_pinned(
     assert mypy and version[1].startswith(f"{mypy[1]}.")
 
 
-def test_it_runs_as_any_user_but_root(dockerfile: dict[str, list[tuple[str, str]]]) -> None:
+def test_it_runs_as_any_user_but_root(dockerfile: Stages) -> None:
     runtime = dockerfile["runtime"]
     user, group = given(runtime, "USER")[0].split(":")
     assert int(user) > 0 < int(group)
@@ -78,22 +77,18 @@ def test_it_runs_as_any_user_but_root(dockerfile: dict[str, list[tuple[str, str]
     assert all(name not in ("USER", "ENTRYPOINT") for target in ("cpu", "cuda") for name, _ in dockerfile[target])
 
 
-def test_its_command_is_the_package_s(
-    dockerfile: dict[str, list[tuple[str, str]]], setup: configparser.ConfigParser
-) -> None:
+def test_its_command_is_the_package_s(dockerfile: Stages, setup: configparser.ConfigParser) -> None:
     (command,) = json.loads(given(dockerfile["runtime"], "ENTRYPOINT")[0])
     assert f"{command} = " in setup["options.entry_points"]["console_scripts"]
     assert environment_folder(dockerfile) in given(dockerfile["runtime"], "ENV")[0]
 
 
-def environment_folder(dockerfile: dict[str, list[tuple[str, str]]]) -> str:
+def environment_folder(dockerfile: Stages) -> str:
     (folder,) = re.findall(r"VIRTUAL_ENV=(\S+)", " ".join(given(dockerfile["wheel"], "ENV")))
     return folder
 
 
-def test_versions_and_extras_are_those_of_the_package(
-    dockerfile: dict[str, list[tuple[str, str]]], setup: configparser.ConfigParser
-) -> None:
+def test_versions_and_extras_are_those_of_the_package(dockerfile: Stages, setup: configparser.ConfigParser) -> None:
     installs = [rest for stage in dockerfile.values() for rest in given(stage, "RUN") if "pip install" in rest]
     assert len(installs) == 3
     assert all("--constraint constraints.txt" in rest for rest in installs)
@@ -119,7 +114,7 @@ def test_the_build_sees_what_the_wheel_is_made_of_and_nothing_else() -> None:
 
 
 def test_the_page_names_the_targets_and_arguments_that_there_are(
-    dockerfile: dict[str, list[tuple[str, str]]],
+    dockerfile: Stages,
 ) -> None:
     page = PAGE.read_text()
     assert set(re.findall(r"--target (\w+)", page)) <= set(dockerfile)
