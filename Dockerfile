@@ -1,5 +1,5 @@
-# On a CPU:            docker build --tag fmirnet .
-# On an NVIDIA GPU:    docker build --target cuda --tag fmirnet:cuda .
+# On a CPU:            docker build --tag=fmirnet .
+# On an NVIDIA GPU:    docker build --target cuda --tag=fmirnet:cuda .
 # How it is used: docs/how-to/container.md
 ARG PYTHON=3.11.14-slim-trixie
 
