@@ -38,12 +38,11 @@ def setup() -> configparser.ConfigParser:
 
 
 def rooms() -> list[str]:
-    """Folders and modules of the package, and the repository's own folders, but what git leaves out."""
-    ignored = [line.rstrip("/") for line in (REPOSITORY / ".gitignore").read_text().splitlines()]
-    folders = [path for path in (*PACKAGE.iterdir(), *REPOSITORY.iterdir()) if path.is_dir() and path != PACKAGE]
-    modules = [path for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
-    found = [path for path in (*folders, *modules) if not any(path.match(pattern) for pattern in (".*", *ignored))]
-    return sorted(path.stem for path in found)
+    """Folders and modules of the package, and the repository's own folders, which its source distribution names."""
+    inside = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.rglob("*.py"))]
+    names = [path.stem for path in inside if not path.name.startswith("__")]
+    folders = re.findall(r"^graft (\S+)$", (REPOSITORY / "MANIFEST.in").read_text(), re.MULTILINE)
+    return sorted({*names, *folders} - {PACKAGE.name})
 
 
 def mappings(value: Any) -> Iterator[dict[str, Any]]:
