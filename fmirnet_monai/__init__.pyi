@@ -1,4 +1,18 @@
-from . import bundle, data, export, profile, registration, report, series_files, spatial, study, utils, workflow
+from . import (
+    bundle,
+    data,
+    datalist_files,
+    export,
+    parallel,
+    profile,
+    registration,
+    report,
+    series_files,
+    spatial,
+    study,
+    utils,
+    workflow,
+)
 from .data import read_image, read_label, write_image
 from .registration import Method, Registerd, Registrar, Registration, register
 from .spatial import Affine, Chain, DisplacementField, Grid, resample
@@ -16,7 +30,9 @@ __all__ = [
     "__version__",
     "bundle",
     "data",
+    "datalist_files",
     "export",
+    "parallel",
     "profile",
     "read_image",
     "read_label",

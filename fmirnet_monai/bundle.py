@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fmirnet_monai.utils import read_object, reason, save_checkpoint
+from fmirnet_monai.utils import digest, read_object, reason, save_checkpoint
 
 if TYPE_CHECKING:
     from fmirnet_monai.bundle_config import BundleConfig
@@ -112,6 +112,14 @@ def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Pat
         return own
     weights = str(read_object(Path(bundle_dir) / "configs" / "inference.json").get("weights", WEIGHTS))
     return Path(bundle_dir) / (WEIGHTS if weights.startswith("$") else weights)  # not run, it is where they usually are
+
+
+def content_of(bundle_dir: str | Path, variant: str | None = None) -> list[str]:
+    """SHA-256 of what a bundle predicts by: its config, the variant's where one is named, and published weights."""
+    folder = Path(bundle_dir)
+    configs = [folder / "configs" / name for name in ("inference.json", f"variants/{variant}.json")]
+    files = [*configs, published_weights(folder, variant)]
+    return [digest(file) for file in files if file.is_file()]
 
 
 def weights_file(weights: str | Path, bundle_root: str | Path) -> str:

@@ -19,7 +19,7 @@ from fire.trace import FireTrace
 from tqdm import tqdm
 
 import fmirnet_monai
-from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
+from fmirnet_monai.commands import COMMANDS, DRAWN, GONE, OWN
 from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain, one_line
 from fmirnet_monai.interrupts import Terminated, told_to_stop
 from fmirnet_monai.streams import best_effort
@@ -147,6 +147,8 @@ def _option_name(name: str, known: list[str]) -> str:
     """The parameter that an option means; one letter stands for the only parameter that begins with it, as in Fire."""
     if len(name) == 1 and len(short := [k for k in known if k.startswith(name)]) == 1:
         return short[0]
+    if name in GONE and name not in known:
+        raise ValueError(f"--{name}: {GONE[name]}")
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean --{close[0]}?" if close else f"there are {', '.join('--' + k for k in known)}."

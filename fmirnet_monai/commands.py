@@ -412,7 +412,9 @@ def register(
     structure_weight: float = 1.0,
     datalist: str | None = None,
     section: str = "test",
-    skip_existing: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     bundle: str | None = None,
     variant: str | None = None,
     trust_bundle: bool = False,
@@ -464,9 +466,14 @@ def register(
         channel_weight: the same of the further channels.
         feature_weight: the same of the features.
         structure_weight: the same of the structures that a bundle's network finds, in a refinement.
-        datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
+        datalist: JSON datalist of pairs, in place of moving and fixed. A pair that is there already, made of the same
+            files with the same settings, is not done again.
         section: section of the datalist.
-        skip_existing: with a datalist, leave out the pairs that are done.
+        overwrite: with a datalist, do again what is there.
+        workers: with a datalist, so many processes of this computer, which share its cores; by default as many pairs
+            are registered at a time as torch has threads.
+        scheduler: with a datalist, a Dask cluster in their place, such as tcp://host:8786; it must see the same files
+            (pip install 'fmirnet_monai[cluster]').
         bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_universal in 2-D and
             slice by slice, and fmirnet_sliver for volumes of a kind that it knows (abdominal CT and MR, hippocampi),
             unless masks, guides, channels, features, a similarity or an optimizer are given, and direct optimisation
@@ -529,23 +536,18 @@ def register(
         trust_bundle=trust_bundle,
     )
     outputs = fm.workflow.Outputs(report, inverse, metrics, dtype, format)
+    helpers = _workers(workers, scheduler, datalist)
     if datalist is not None:
         own = {"moving": moving, "fixed": fixed, "moving_channels": moving_channels, "fixed_channels": fixed_channels}
         given = [name for name, value in own.items() if value is not None]
         if given:
             raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
-        table = fm.workflow.register_datalist(datalist, section, output_dir, method, outputs, skip_existing)
-        if fm.utils.process_rank() == 0:
-            done = table[table["error"] == ""].select_dtypes("number")
-            print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
-            if metrics and len(done):
-                _say_verdicts(table["verdict"].value_counts())
-            print(f"{output_dir}/summary.csv")
-        if errors := [text for text in table["error"] if text]:
-            raise ValueError(
-                f"{len(errors)} of {len(table)} pairs failed, see {output_dir}/summary.csv; the first: {errors[0]} "
-                "Start again with --skip_existing true to register these alone."
-            )
+        table = fm.datalist_files.register_datalist(datalist, section, output_dir, method, outputs, helpers, overwrite)
+        done = table[table["error"] == ""].select_dtypes("number")
+        print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
+        if metrics and len(done):
+            _say_verdicts(table["verdict"].value_counts())
+        _end_of_datalist(list(table["error"]), "pairs", output_dir)
         return
     if moving is None or fixed is None:
         raise ValueError("give --moving and --fixed, or --datalist.")
@@ -660,10 +662,16 @@ def register_series(
 
 def propagate(
     *,
-    image: str,
-    label: str,
-    output: str,
+    image: str | None = None,
+    label: str | None = None,
+    output: str | None = None,
     confidence: str | None = None,
+    datalist: str | None = None,
+    output_dir: str | None = None,
+    section: str = "test",
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     axis: int | None = None,
     slices: Sequence[int] | None = None,
     label_ids: Sequence[int] | None = None,
@@ -674,7 +682,7 @@ def propagate(
     intensity: str = "auto",
     device: str = "auto",
 ) -> None:
-    """Label a whole volume from a few annotated slices.
+    """Label a whole volume from a few annotated slices, or all volumes of a datalist.
 
     Each slice between two annotated ones is labelled from both: they are registered to it, and their outlines are
     warped and blended by nearness and by how well the registration fits. Annotated slices stay as they are; slices
@@ -686,6 +694,15 @@ def propagate(
         output: label map to write.
         confidence: map to write of the estimated probability that a voxel's label is right; by default beside the
             output, with _confidence in its name.
+        datalist: JSON datalist, a section of which lists items with image and label, in place of these; a volume that
+            is there already, made of the same files with the same settings, is not done again.
+        output_dir: with a datalist, folder to write; each volume gets a folder in it with label.nii.gz,
+            confidence.nii.gz and propagation.json, and summary.csv is written.
+        section: section of the datalist.
+        overwrite: with a datalist, do again what is there.
+        workers: with a datalist, so many processes of this computer, which share its cores; by default one volume is
+            labelled after the other, several slices at a time.
+        scheduler: with a datalist, a Dask cluster, as in register.
         axis: array axis along which slices were annotated, 0, 1 or 2; by default found from the label.
         slices: indices of the annotated slices, where some of them are rightly empty; by default those with a label.
         label_ids: labels to propagate; default all.
@@ -700,7 +717,22 @@ def propagate(
         device: auto, cpu, cuda, cuda:1, mps.
     """
     method = fm.workflow.Method(bundle, refine=refine, intensity=intensity, device=device, trust_bundle=trust_bundle)
-    result = fm.workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence, train_epochs)
+    options = fm.workflow.PropagationOptions(axis, slices, label_ids, train_epochs)
+    helpers = _workers(workers, scheduler, datalist)
+    if datalist is not None:
+        single = {"image": image, "label": label, "output": output, "confidence": confidence}
+        if given := [name for name, value in single.items() if value is not None]:
+            raise ValueError(f"give either --datalist or --image and --label, got --datalist and --{given[0]}.")
+        if output_dir is None:
+            raise ValueError("give --output_dir, the folder that the volumes of a datalist are labelled in.")
+        table = fm.datalist_files.propagate_datalist(datalist, section, output_dir, method, options, helpers, overwrite)
+        _end_of_datalist(list(table["error"]), "volumes", output_dir)
+        return
+    if image is None or label is None or output is None:
+        raise ValueError("give --image, --label and --output, or --datalist and --output_dir.")
+    if output_dir is not None:
+        raise ValueError("output_dir: is for a datalist; name the label map to write by --output.")
+    result = fm.workflow.propagate_file(image, label, output, method, options, confidence)
     print(result.annotation.describe(result.label.shape[result.annotation.axis + 1]))
     print(output)
 
@@ -1044,6 +1076,11 @@ def _context(
     return fm.study.Context(bundle, models_dir, affine, intensity, chosen, trust_bundle=trust_bundle)
 
 
+# options that are gone, and what to know instead
+GONE = {
+    "skip_existing": "is what --datalist does by now: pairs of the same files and settings are not done again; "
+    "leave it out, or give --overwrite true to do all again."
+}
 OWN = ""  # in a group of commands: what the group's name alone does
 DRAWN = ("split", "fractions", "seed")  # what draws sections at random, where --sections does not name them
 COMMANDS: dict[str, Any] = {
@@ -1073,6 +1110,24 @@ COMMANDS: dict[str, Any] = {
     "bundle": {"export": bundle_export},
     "publish": publish,
 }
+
+
+def _workers(count: int | None, scheduler: str | None, datalist: str | None) -> fm.parallel.Workers:
+    """Who works on a datalist; ValueError where there is none."""
+    workers = fm.parallel.Workers(count, scheduler)
+    if workers and datalist is None:
+        raise ValueError(f"{'scheduler' if count is None else 'workers'}: share out many cases; give --datalist.")
+    return workers
+
+
+def _end_of_datalist(errors: Sequence[str], what: str, output_dir: str) -> None:
+    """Where the summary is; ValueError where cases failed."""
+    print(f"{output_dir}/summary.csv")
+    if failed := [text for text in errors if text]:
+        raise ValueError(
+            f"{len(failed)} of {len(errors)} {what} failed, see {output_dir}/summary.csv; the first: {failed[0]} "
+            "Start again to do these alone."
+        )
 
 
 def _stage(affine: bool | str) -> str:

@@ -2,11 +2,13 @@ from .batches import DeviceBatches, pair_sampler, sides
 from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
 from .datalist import (
     PATH_KEYS,
+    VOLUME_KEYS,
     check_classes,
     check_sections,
     common_folder,
     count_classes,
     has_labels,
+    load_labelled,
     load_pairs,
     load_slices,
     load_volumes,
@@ -39,6 +41,7 @@ from .volume import NoStructure, Volume, check_finite
 __all__ = [
     "PATH_KEYS",
     "SAME",
+    "VOLUME_KEYS",
     "DeviceBatches",
     "DicomPair",
     "LoadedPair",
@@ -66,6 +69,7 @@ __all__ = [
     "find_folder_cases",
     "find_sliver_cases",
     "has_labels",
+    "load_labelled",
     "load_pairs",
     "load_slices",
     "load_volumes",

@@ -64,7 +64,7 @@ def prepare(folder: Path) -> Work:
 
 def batch(folder: Path) -> Work:
     """Two pairs at a time, each in a process of its own."""
-    return replace(of(long_list(folder), "", "--skip_existing", "true"), environment=(("OMP_NUM_THREADS", "2"),))
+    return replace(of(long_list(folder), ""), environment=(("OMP_NUM_THREADS", "2"),))
 
 
 def long_list(folder: Path) -> Task:
@@ -219,7 +219,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
     assert running.process.wait(SECONDS) == 2
     line = running.said().strip().splitlines()[-1]
     assert line.startswith("fmirnet_monai: error: registering: one of 2 processes was killed")
-    assert "--skip_existing true" in line and "Traceback" not in running.said()
+    assert "start the command again" in line and "Traceback" not in running.said()
     done = Running(work, tmp_path / "log.txt")
     assert done.process.wait(SECONDS) == 0, done.said()[-2000:]
     assert work.result.is_file() and not partial_files(tmp_path)
