@@ -114,6 +114,12 @@ def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Pat
     return Path(bundle_dir) / (WEIGHTS if weights.startswith("$") else weights)  # not run, it is where they usually are
 
 
+def anywhere(name: str) -> str:
+    """The bundle's name for another working folder: its whole path where it lies in this one, or where it is a path."""
+    folder = find_bundle(name)
+    return str(folder.absolute()) if folder in (Path(name), Path("bundles") / name) else name
+
+
 def content_of(bundle_dir: str | Path, variant: str | None = None) -> list[str]:
     """SHA-256 of what a bundle predicts by: its config, the variant's where one is named, and published weights."""
     folder = Path(bundle_dir)

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import fmirnet_monai as fm
 from fmirnet_monai.output import require_folder
 
@@ -38,6 +36,8 @@ def prepare_chaos(
     volumes: bool = False,
     neighbours: int | None = None,
     annotated: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -58,14 +58,17 @@ def prepare_chaos(
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
         annotated: so many annotated slices of each volume, in place of r, 2-D only.
+        workers: so many processes of this computer, which share its cores; by default one volume after the other.
+        scheduler: a Dask cluster, as in register.
     """
     cases = fm.data.find_chaos_cases(source_dir, modality)
     named = _sections(sections, [fm.data.chaos_subject(case, modality) for case in cases])
     pairing = fm.data.Pairing(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
     )
-    read = (fm.data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
-    print(fm.data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
+    read = functools.partial(fm.data.read_chaos_case, modality=modality, label_id=label_id)
+    sharing = fm.data.Sharing(read, workers=fm.parallel.Workers(workers, scheduler), progress=True)
+    print(fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=f"CHAOS {modality}"))
 
 
 def prepare_folder(
@@ -92,6 +95,8 @@ def prepare_folder(
     annotated: int | None = None,
     subjects: Sequence[str] | None = None,
     label_numbers: Sequence[int] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -123,6 +128,8 @@ def prepare_folder(
         subjects: names of those to take, such as "03,08,13"; default all.
         label_numbers: new numbers of the labels 1, 2, … in turn, 0 to leave one out, so that sets which number their
             labels differently can be merged; default as they are.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -142,10 +149,10 @@ def prepare_folder(
         percentiles=percentiles,
         label_numbers=label_numbers,
     )
-    left_out: list[str] = []
-    found = (volume for _, volume in fm.data.read_each(read, _progress(cases), left_out, fm.data.NoStructure))
+    sharing = fm.data.Sharing(read, (fm.data.NoStructure,), fm.parallel.Workers(workers, scheduler), progress=True)
     name = Path(table or source_dir or "").name
-    datalist = fm.data.write_pairs(found, output_dir, pairing, volumes, name=name, left_out=left_out)
+    left_out: list[str] = []
+    datalist = fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=name, left_out=left_out)
     _report_left_out(datalist, left_out)
 
 
@@ -166,6 +173,8 @@ def prepare_pairs(
     seed: int = 0,
     sections: str | None = None,
     min_label_area: float = 500.0,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write a datalist of pairs that you name, as end-diastole and end-systole of each patient.
 
@@ -190,6 +199,8 @@ def prepare_pairs(
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+        workers: as in prepare chaos, 2-D only: in 3-D nothing is cut.
+        scheduler: a Dask cluster, as in register.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -201,7 +212,8 @@ def prepare_pairs(
     pairing = fm.data.Pairing(
         spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area, sections=named
     )
-    print(fm.data.write_named_pairs(_progress(pairs), output_dir, pairing, Path(table or source_dir or "").name))
+    name, helpers = Path(table or source_dir or "").name, fm.parallel.Workers(workers, scheduler)
+    print(fm.data.write_named_pairs(pairs, output_dir, pairing, name, helpers, progress=True))
 
 
 def prepare_echonet(
@@ -212,6 +224,8 @@ def prepare_echonet(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     sections: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each clip, and a datalist of pairs, from EchoNet-Dynamic or EchoNet-LVH.
 
@@ -227,12 +241,15 @@ def prepare_echonet(
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases, remarks = fm.data.find_echonet_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    written = fm.data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet", labelled)
+    helpers = fm.parallel.Workers(workers, scheduler)
+    written = fm.data.write_echo_pairs(cases, output_dir, pairing, "EchoNet", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
 
@@ -245,6 +262,8 @@ def prepare_camus(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     sections: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each patient and view, and a datalist of pairs, from CAMUS as downloaded.
 
@@ -259,12 +278,15 @@ def prepare_camus(
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases, remarks = fm.data.find_camus_cases(source_dir, views)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    written = fm.data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS", labelled)
+    helpers = fm.parallel.Workers(workers, scheduler)
+    written = fm.data.write_echo_pairs(cases, output_dir, pairing, "CAMUS", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
 
@@ -276,6 +298,8 @@ def prepare_sliver(
     seed: int = 0,
     sections: str | None = None,
     partners: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write the scans of SLIVER07 as downloaded, and a datalist of ordered pairs of different subjects (3-D).
 
@@ -289,15 +313,16 @@ def prepare_sliver(
         sections: which subjects each section has, in place of fractions and seed: the name of a data set that this
             package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         partners: pair each volume with so many others of its section; default all.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases = fm.data.find_sliver_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(3, fractions=fractions, seed=seed, partners=partners, sections=named)
     left_out: list[str] = []
-    read = fm.data.read_each(fm.data.read_folder_case, _progress(cases), left_out)
-    datalist = fm.data.write_pairs(
-        (volume for _, volume in read), output_dir, pairing, name="SLIVER07", left_out=left_out
-    )
+    helpers = fm.parallel.Workers(workers, scheduler)
+    sharing = fm.data.Sharing(fm.data.read_folder_case, (OSError, ValueError), helpers, progress=True)
+    datalist = fm.data.write_pairs(cases, output_dir, pairing, sharing=sharing, name="SLIVER07", left_out=left_out)
     _report_left_out(datalist, left_out)
 
 
@@ -933,12 +958,14 @@ def compare(
     title: str = "",
     pictures: int = 3,
     memory: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Run several methods on the same pairs, measure them alike and write one table and one figure.
 
     Writes comparison.md, .csv (every case), .json and .png. Started again, it goes on where it broke off. A case that
-    fails is marked in the table, and run again then. "compare tune" finds the settings of each method first; see its
-    --help.
+    fails is marked in the table, and run again then, as is one whose files or weights have changed. "compare tune"
+    finds the settings of each method first; see its --help.
 
     Args:
         datalist: JSON datalist of pairs.
@@ -962,11 +989,15 @@ def compare(
         title: of the table.
         pictures: cases in the figure.
         memory: measure each method's peak memory too, on its first case, which takes some seconds a method.
+        workers: so many processes of this computer, which share its cores; seconds are then not those of a case alone.
+            By default one case after the other.
+        scheduler: a Dask cluster, as in register.
     """
+    helpers = fm.parallel.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods, tuned)
-    print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory))
+    print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory, workers=helpers))
     if failed := fm.study.failed_cases(output_dir):
         raise ValueError(
             f"cases that failed and are left out of {output_dir}/comparison.md: {len(failed)}, the first {failed[0]} "
@@ -989,6 +1020,8 @@ def compare_tune(
     affine: str = "off",
     intensity: str = "bundle",
     device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Search the settings of each method on validation pairs and store the best, for "compare --tuned".
 
@@ -1009,11 +1042,15 @@ def compare_tune(
         affine: as in compare.
         intensity: as in compare.
         device: as in compare.
+        workers: so many processes of this computer, which share its cores; by default as many trials run at a time as
+            torch has threads. Networks are trained by this process.
+        scheduler: a Dask cluster, as in register.
     """
+    helpers = fm.parallel.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods)
-    print(fm.study.trials_table(fm.study.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
+    print(fm.study.trials_table(fm.study.tune(cases, specs, output, context, {"max_epochs": max_epochs}, helpers)))
 
 
 def table(
@@ -1068,11 +1105,18 @@ def profile(
 
 
 def _context(
-    bundle: str, models_dir: str | None, affine: str, intensity: str, device: str, trust_bundle: bool
+    bundle: str,
+    models_dir: str | None,
+    affine: str,
+    intensity: str,
+    device: str,
+    trust_bundle: bool,
+    workers: fm.parallel.Workers,
 ) -> fm.study.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
-    chosen = str(fm.workflow.Method(device=device).torch_device())
+    here = workers.scheduler is None  # a cluster's workers have devices of their own
+    chosen = str(fm.workflow.Method(device=device).torch_device()) if here else device
     return fm.study.Context(bundle, models_dir, affine, intensity, chosen, trust_bundle=trust_bundle)
 
 
@@ -1163,10 +1207,6 @@ def _say_verdicts(counts: Mapping[str, int]) -> None:
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
-
-
-def _progress(cases: Sequence[Any], unit: str = "volume") -> Any:
-    return tqdm(cases, desc="preparing", unit=unit)
 
 
 def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | None:

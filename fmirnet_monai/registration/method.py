@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fmirnet_monai.bundle import content_of, find_bundle, published_weights
+from fmirnet_monai.bundle import anywhere, content_of, find_bundle, published_weights
 from fmirnet_monai.losses import SIMILARITIES
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.image import on_grid
-from fmirnet_monai.utils import best_device, digest
+from fmirnet_monai.utils import digest, named_device
 
 from .guidance import Guidance
 from .intensity import Intensity, Percentiles, Window
@@ -72,7 +71,7 @@ class Method:
 
     def torch_device(self) -> torch.device:
         """The device named, or the best there is."""
-        return best_device() if self.device == "auto" else torch.device(self.device)
+        return named_device(self.device)
 
     def identity(self) -> dict[str, Any]:
         """What results depend on, as JSON; of bundles and of the feature extractor what their files hold.
@@ -96,9 +95,7 @@ class Method:
         """The same for another working folder: a bundle of this one is named by its whole path."""
         if self.bundle in (None, NO_BUNDLE):
             return self
-        folder = find_bundle(str(self.bundle))
-        own = folder in (Path(str(self.bundle)), Path("bundles") / str(self.bundle))
-        return replace(self, bundle=str(folder.absolute()) if own else self.bundle)
+        return replace(self, bundle=anywhere(str(self.bundle)))
 
     def register(self, moving: Tensor, fixed: Tensor, **parts: Any) -> Registration:
         """Register a pair; arguments and errors as :py:meth:`PairRegistrar.register` has them."""

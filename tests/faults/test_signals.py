@@ -84,7 +84,7 @@ def compare(folder: Path) -> Work:
         "--methods",
         "demons",
     ]
-    return of(Task(words, datalist, folder / "out", folder / "out" / "comparison.md"), "demons")
+    return of(Task(words, datalist, folder / "out", folder / "out" / "comparison.md"), "comparing")
 
 
 def propagate(folder: Path) -> Work:
