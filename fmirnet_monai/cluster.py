@@ -12,7 +12,7 @@ import queue
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -35,6 +35,7 @@ CHUNK = 8  # items of a task at most
 SHARES = 16  # tasks for each worker at least, before any has several items
 DEATHS = 3  # of local workers at one task, after which it is given up
 PATIENCE = 10.0  # seconds for a scheduler to answer, and for a new folder to be seen on another computer
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
 ALL = "all"  # topic of Dask's own events
 KEPT = "item_"  # name of an item's result in the folder of a run
 
@@ -280,14 +281,10 @@ def _local(count: int, folder: Path) -> Iterator[tuple[Client, int]]:
     from fmirnet_monai.parallel import threads_each, uninterrupted
 
     threads, begun = threads_each(count), set(multiprocessing.active_children())
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
-    config = {
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, str(threads)),
-        "distributed.scheduler.worker-saturation": 1.0,  # or a task that waits would count among what a worker died of
-    }
+    config = {"distributed.scheduler.worker-saturation": 1.0}  # or one that waits would count among what workers die of
     with ExitStack() as stack:
         stack.push(partial(_remove_halves, folder))
-        stack.enter_context(_same_environment())
+        stack.enter_context(_environment(dict.fromkeys(THREADS, str(threads))))
         stack.enter_context(dask.config.set(config))
         with uninterrupted(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Port .* is already in use")  # then the dashboard has another
@@ -314,9 +311,10 @@ def _local(count: int, folder: Path) -> Iterator[tuple[Client, int]]:
 
 
 @contextmanager
-def _same_environment() -> Iterator[None]:
-    """Undo what Dask changes of this process's environment for the workers that it begins."""
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """What this process begins has these variables; they, and what Dask sets itself, are undone in the end."""
     before = dict(os.environ)
+    os.environ.update(variables)
     try:
         yield
     finally:
