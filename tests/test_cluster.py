@@ -144,7 +144,7 @@ def test_prepare_and_compare_give_the_same_on_a_cluster(
         data, out = tmp_path / name / "data", tmp_path / name / "out"
         main(["prepare", "chaos", "--source_dir", str(raw_phantom), "--output_dir", str(data), "--r", "0.2", *more])
         main(["compare", "--datalist", str(data / "datalist.json"), "--output_dir", str(out), "--methods",
-              "identity,demons", "--count", "3", "--pictures", "0", *more])  # fmt: skip
+              "identity,optimise", "--count", "3", "--pictures", "0", *more])  # fmt: skip
         compared.append(pd.read_csv(out / "comparison.csv").drop(columns="seconds"))
         text = (out / "comparison.md").read_text()
         assert ("on a cluster" in text) == (name == "shared")
