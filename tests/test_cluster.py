@@ -229,7 +229,7 @@ def test_what_can_not_be_is_told_in_one_line(
     datalist, _ = write_list(tmp_path / "in")
     given = [*REGISTER, "--datalist", str(datalist), "--output_dir", str(tmp_path / "out")]
     said = fails([*given, *words], capsys)
-    assert re.match(rf"fmirnet_monai: error: {message}", said) and said.count("\n") == 1
+    assert re.match(rf"fmirnet: error: {message}", said) and said.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

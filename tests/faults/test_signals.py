@@ -123,6 +123,7 @@ WORKS: dict[str, Callable[[Path], Work]] = {
     "prepare": prepare,
     "register": lambda folder: of(inputs.register(folder)),
     "batch": batch,
+    "cluster": lambda folder: of(long_list(folder), "25%", "--workers", "2"),
     "compare": compare,
     "propagate": propagate,
     "export": export,
@@ -197,7 +198,7 @@ def test_a_signal(name: str, tmp_path: Path) -> None:
         assert running.process.wait(SECONDS) in CODES[number], running.said()[-2000:]
         if number != signal.SIGKILL:
             lines = running.said().strip().splitlines()
-            assert lines[-1].startswith("fmirnet_monai: error: interrupted; "), lines[-5:]
+            assert lines[-1].startswith("fmirnet: error: interrupted; "), lines[-5:]
             assert "Traceback" not in running.said() and sum("error:" in line for line in lines) == 1
             assert not partial_files(work.output)
         assert not work.result.exists()
@@ -218,7 +219,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
     os.kill(workers[0], signal.SIGKILL)
     assert running.process.wait(SECONDS) == 2
     line = running.said().strip().splitlines()[-1]
-    assert line.startswith("fmirnet_monai: error: registering: one of 2 processes was killed")
+    assert line.startswith("fmirnet: error: registering: one of 2 processes was killed")
     assert "start the command again" in line and "Traceback" not in running.said()
     done = Running(work, tmp_path / "log.txt")
     assert done.process.wait(SECONDS) == 0, done.said()[-2000:]
