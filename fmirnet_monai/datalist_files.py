@@ -13,11 +13,13 @@ from typing import Any
 from tqdm import tqdm
 
 from fmirnet_monai import data, report
+from fmirnet_monai.bundle import published_weights
 from fmirnet_monai.formats import stem
 from fmirnet_monai.output import METRICS, new_files, require_folder
 from fmirnet_monai.parallel import Workers, at_a_time
 from fmirnet_monai.registration import Method
 from fmirnet_monai.resume import KEY, is_done, result_key
+from fmirnet_monai.terms import tell_terms
 from fmirnet_monai.utils import digest, read_json, versions, write_text
 from fmirnet_monai.workflow import Outputs, PropagationOptions, depends_on, propagate_file, register_files
 
@@ -152,6 +154,8 @@ def _each(
 ) -> list[Done]:
     """Do all cases, and tell of each what there is to tell."""
     require_folder(folder)
+    for bundle in method.bundles() if workers else ():  # told here, not by each worker or in another computer's log
+        tell_terms(published_weights(bundle, method.variant))
     try:
         done = at_a_time(
             work,

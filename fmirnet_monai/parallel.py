@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
+from fmirnet_monai.streams import show_warning
+
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 PATIENCE = 5.0  # seconds that a process may take to end
@@ -160,8 +162,9 @@ def threads_each(count: int) -> int:
 
 
 def begin_worker(threads: int) -> None:
-    """Prepare a process that works for another one: its threads, and no deprecation warning between a bar's lines."""
+    """Prepare a process that works for another one: its threads, and warnings as lines that fit beside a bar."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+    warnings.showwarning = show_warning
     torch.set_num_threads(threads)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,13 +84,22 @@ class Method:
         options = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
         guidance = asdict(replace(self.guidance, extractor=None))
         path = getattr(self.guidance.extractor, "path", None)
-        names = (BUNDLE_2D, BUNDLE_3D) if self.bundle is None else () if self.bundle == NO_BUNDLE else (self.bundle,)
-        bundles = [content_of(find_bundle(name), self.variant) for name in names]
         return {
             **options,
-            **{"chosen": self.bundle is None, "bundles": bundles},
+            "chosen": self.bundle is None,
+            "bundles": [content_of(folder, self.variant) for folder in self.bundles()],
             "guidance": guidance | {"extractor": None if path is None else digest(path)},
         }
+
+    def bundles(self) -> list[Path]:
+        """Folders of the bundles that may be taken.
+
+        Raises:
+            FileNotFoundError: when there is no such bundle.
+        """
+        if self.bundle == NO_BUNDLE:
+            return []
+        return [find_bundle(name) for name in ((BUNDLE_2D, BUNDLE_3D) if self.bundle is None else (self.bundle,))]
 
     def anywhere(self) -> Method:
         """The same for another working folder: a bundle of this one is named by its whole path."""
