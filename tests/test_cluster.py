@@ -36,7 +36,8 @@ REGISTER = ["register", *QUICK[:-2], "--bundle", "none", "--affine", "off"]
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a scheduler with two workers of one thread, each a process as ``dask`` starts them."""
     folder = tmp_path_factory.mktemp("dask")
-    place = ["--scheduler-file", str(folder / "scheduler.json")]
+    told = folder / "scheduler.json"
+    place = ["--scheduler-file", str(told)]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(REPOSITORY)}
     kinds = (
         ["scheduler", *place, "--host", "127.0.0.1", "--port", "0", "--no-dashboard"],
@@ -48,8 +49,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             command = [sys.executable, "-m", "dask", *words]
             begun.append(subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log))
         try:
-            wait_for((folder / "scheduler.json").exists)
-            address = json.loads((folder / "scheduler.json").read_text())["address"]
+            wait_for(lambda: told.exists() and told.read_text().rstrip().endswith("}"))
+            address = json.loads(told.read_text())["address"]
             with Client(address, set_as_default=False) as client:
                 client.wait_for_workers(2, timeout=SECONDS)
             yield address

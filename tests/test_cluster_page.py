@@ -56,7 +56,7 @@ def test_the_program_and_the_settings_make_the_same_job() -> None:
         ), script  # fmt: skip
         assert "--nthreads 1 " in script and "--nworkers 4 " in script
         own = [line for line in script.splitlines() if "tcp://" not in line]
-    with dask.config.set(settings), job_script() as script:
+    with dask.config.set(dask.config.merge(dask.config.config, settings)), job_script() as script:  # as of a file
         assert [line for line in script.splitlines() if "tcp://" not in line] == own
 
 
