@@ -23,7 +23,7 @@ from fmirnet_monai.registration.measure import label_metrics
 from fmirnet_monai.registration.result import map_points
 from fmirnet_monai.spatial import Grid, resample
 from fmirnet_monai.spatial.image import on_grid, plain
-from fmirnet_monai.study.comparison import Cases
+from fmirnet_monai.study.running import Cases
 
 SIZE = 64  # voxels along the longest side
 WEIGHTS = (0.0, 0.5, 1.0, 2.0)

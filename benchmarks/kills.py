@@ -5,7 +5,7 @@
     python benchmarks/kills.py --what batch [--pairs 500]
     python benchmarks/kills.py --what train [--kills 10] [--bundle fmirnet_chaos] [--epochs 24] [--amp]
 
-A batch is ``register --datalist ... --skip_existing true`` on generated pairs, killed after some new results
+A batch is ``register --datalist`` on generated pairs, killed after some new results
 until it ends by itself. Training is a bundle's own on its generated sample, or on ``--dataset_dir``, made
 small, killed so many times: at a random time, just after it has written ``last.pt``, or while it writes. ``kill -9``
 goes in turn to the process alone and to its whole group. The exit status is 1 where results differ, files are left over
@@ -164,7 +164,7 @@ def write_batch(folder: Path, pairs: int, size: int = 48) -> Path:
 
 def batch_words(datalist: Path, output_dir: Path) -> list[str]:
     """Of the command ``register`` on all pairs."""
-    words = ["--datalist", str(datalist), "--output_dir", str(output_dir), "--skip_existing", "true"]
+    words = ["--datalist", str(datalist), "--output_dir", str(output_dir)]
     quick = ["--bundle", "fmirnet_chaos", "--refine", "0", "--report", "false"]
     return [sys.executable, "-m", "fmirnet_monai", "register", *words, *quick]
 

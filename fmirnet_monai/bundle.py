@@ -14,7 +14,7 @@ import torch
 from fmirnet_monai.output import new_files
 from fmirnet_monai.partial import require_outside
 from fmirnet_monai.terms import tell_terms
-from fmirnet_monai.utils import read_object, reason, save_checkpoint
+from fmirnet_monai.utils import digest, read_object, reason, save_checkpoint
 
 if TYPE_CHECKING:
     from fmirnet_monai.bundle_config import BundleConfig
@@ -157,6 +157,20 @@ def published_weights(bundle_dir: str | Path, variant: str | None = None) -> Pat
         return own
     weights = str(read_object(Path(bundle_dir) / "configs" / "inference.json").get("weights", WEIGHTS))
     return Path(bundle_dir) / (WEIGHTS if weights.startswith("$") else weights)  # not run, it is where they usually are
+
+
+def anywhere(name: str) -> str:
+    """The bundle's name for another working folder: its whole path where it lies in this one, or where it is a path."""
+    folder = find_bundle(name)
+    return str(folder.absolute()) if folder in (Path(name), Path("bundles") / name) else name
+
+
+def content_of(bundle_dir: str | Path, variant: str | None = None) -> list[str]:
+    """SHA-256 of what a bundle predicts by: its config, the variant's where one is named, and published weights."""
+    folder = Path(bundle_dir)
+    configs = [folder / "configs" / name for name in ("inference.json", f"variants/{variant}.json")]
+    files = [*configs, published_weights(folder, variant)]
+    return [digest(file) for file in files if file.is_file()]
 
 
 def weights_file(weights: str | Path, bundle_root: str | Path) -> str:

@@ -16,13 +16,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import fire
 from fire.helptext import HelpText
 from fire.trace import FireTrace
-from tqdm import tqdm
 
 import fmirnet_monai
-from fmirnet_monai.commands import COMMANDS, DRAWN, OWN
-from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain, one_line
+from fmirnet_monai.commands import COMMANDS, DRAWN, GONE, OWN
+from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain
 from fmirnet_monai.interrupts import Terminated, told_to_stop
-from fmirnet_monai.streams import best_effort
+from fmirnet_monai.streams import best_effort, show_warning
 
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number"}
 
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(words: list[str]) -> tuple[str, int]:
     """What is to be told, empty where the command succeeds, and the exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    shown, warnings.showwarning = warnings.showwarning, _warn
+    shown, warnings.showwarning = warnings.showwarning, show_warning
     try:
         if words == ["--version"]:
             print(fmirnet_monai.__version__)
@@ -65,11 +64,6 @@ def _run(words: list[str]) -> tuple[str, int]:
     finally:
         warnings.showwarning = shown
     return "", 0
-
-
-def _warn(message: Warning | str, *where: Any, **more: Any) -> None:
-    """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
-    tqdm.write(f"{PROGRAM}: warning: {one_line(message)}", file=sys.stderr)
 
 
 def _find_command(words: Sequence[str]) -> tuple[Any, list[str], list[str]]:
@@ -147,6 +141,8 @@ def _option_name(name: str, known: list[str]) -> str:
     """The parameter that an option means; one letter stands for the only parameter that begins with it, as in Fire."""
     if len(name) == 1 and len(short := [k for k in known if k.startswith(name)]) == 1:
         return short[0]
+    if name in GONE and name not in known:
+        raise ValueError(f"--{name}: {GONE[name]}")
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean --{close[0]}?" if close else f"there are {', '.join('--' + k for k in known)}."

@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 import fmirnet_monai as fm
 from fmirnet_monai.output import require_folder
 
@@ -43,6 +41,8 @@ def prepare_chaos(
     volumes: bool = False,
     neighbours: int | None = None,
     annotated: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from the CHAOS data as downloaded.
 
@@ -63,14 +63,17 @@ def prepare_chaos(
         volumes: write the whole volumes too, for segmentation and label propagation, 2-D only.
         neighbours: pair each slice with the next so many, in place of r, 2-D only.
         annotated: so many annotated slices of each volume, in place of r, 2-D only.
+        workers: so many processes of this computer, which share its cores; by default one volume after the other.
+        scheduler: a Dask cluster, as in register.
     """
     cases = fm.data.find_chaos_cases(source_dir, modality)
     named = _sections(sections, [fm.data.chaos_subject(case, modality) for case in cases])
     pairing = fm.data.Pairing(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
     )
-    read = (fm.data.read_chaos_case(case, modality, label_id) for case in _progress(cases))
-    print(fm.data.write_pairs(read, output_dir, pairing, volumes, name=f"CHAOS {modality}"))
+    read = functools.partial(fm.data.read_chaos_case, modality=modality, label_id=label_id)
+    sharing = fm.data.Sharing(read, workers=fm.parallel.Workers(workers, scheduler), progress=True)
+    print(fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=f"CHAOS {modality}"))
 
 
 def prepare_folder(
@@ -97,6 +100,8 @@ def prepare_folder(
     annotated: int | None = None,
     subjects: Sequence[str] | None = None,
     label_numbers: Sequence[int] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write slices (or volumes) and a datalist of pairs from your own volumes, in any format ITK reads.
 
@@ -128,6 +133,8 @@ def prepare_folder(
         subjects: names of those to take, such as "03,08,13"; default all.
         label_numbers: new numbers of the labels 1, 2, … in turn, 0 to leave one out, so that sets which number their
             labels differently can be merged; default as they are.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -147,10 +154,10 @@ def prepare_folder(
         percentiles=percentiles,
         label_numbers=label_numbers,
     )
-    left_out: list[str] = []
-    found = (volume for _, volume in fm.data.read_each(read, _progress(cases), left_out, fm.data.NoStructure))
+    sharing = fm.data.Sharing(read, (fm.data.NoStructure,), fm.parallel.Workers(workers, scheduler), progress=True)
     name = Path(table or source_dir or "").name
-    datalist = fm.data.write_pairs(found, output_dir, pairing, volumes, name=name, left_out=left_out)
+    left_out: list[str] = []
+    datalist = fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=name, left_out=left_out)
     _report_left_out(datalist, left_out)
 
 
@@ -171,6 +178,8 @@ def prepare_pairs(
     seed: int = 0,
     sections: str | None = None,
     min_label_area: float = 500.0,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write a datalist of pairs that you name, as end-diastole and end-systole of each patient.
 
@@ -195,6 +204,8 @@ def prepare_pairs(
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         min_label_area: leave out slices with less labelled area, in square mm, 2-D only.
+        workers: as in prepare chaos, 2-D only: in 3-D nothing is cut.
+        scheduler: a Dask cluster, as in register.
     """
     if (source_dir is None) == (table is None):
         raise ValueError("give either --source_dir or --table.")
@@ -206,7 +217,8 @@ def prepare_pairs(
     pairing = fm.data.Pairing(
         spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area, sections=named
     )
-    print(fm.data.write_named_pairs(_progress(pairs), output_dir, pairing, Path(table or source_dir or "").name))
+    name, helpers = Path(table or source_dir or "").name, fm.parallel.Workers(workers, scheduler)
+    print(fm.data.write_named_pairs(pairs, output_dir, pairing, name, helpers, progress=True))
 
 
 def prepare_echonet(
@@ -217,6 +229,8 @@ def prepare_echonet(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     sections: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each clip, and a datalist of pairs, from EchoNet-Dynamic or EchoNet-LVH.
 
@@ -232,12 +246,15 @@ def prepare_echonet(
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases, remarks = fm.data.find_echonet_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    written = fm.data.write_echo_pairs(_progress(cases, "clip"), output_dir, pairing, "EchoNet", labelled)
+    helpers = fm.parallel.Workers(workers, scheduler)
+    written = fm.data.write_echo_pairs(cases, output_dir, pairing, "EchoNet", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
 
@@ -250,6 +267,8 @@ def prepare_camus(
     fractions: Sequence[float] = (0.7, 0.2, 0.1),
     seed: int = 0,
     sections: str | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write end-diastole and end-systole of each patient and view, and a datalist of pairs, from CAMUS as downloaded.
 
@@ -264,12 +283,15 @@ def prepare_camus(
         seed: of the split.
         sections: which subjects each section has, in place of split, fractions and seed: the name of a data set that
             this package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases, remarks = fm.data.find_camus_cases(source_dir, views)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    written = fm.data.write_echo_pairs(_progress(cases, "pair"), output_dir, pairing, "CAMUS", labelled)
+    helpers = fm.parallel.Workers(workers, scheduler)
+    written = fm.data.write_echo_pairs(cases, output_dir, pairing, "CAMUS", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
 
@@ -281,6 +303,8 @@ def prepare_sliver(
     seed: int = 0,
     sections: str | None = None,
     partners: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Write the scans of SLIVER07 as downloaded, and a datalist of ordered pairs of different subjects (3-D).
 
@@ -294,15 +318,16 @@ def prepare_sliver(
         sections: which subjects each section has, in place of fractions and seed: the name of a data set that this
             package lists, such as btcv, or a JSON file with lists of subjects under training, validation and test.
         partners: pair each volume with so many others of its section; default all.
+        workers: as in prepare chaos.
+        scheduler: a Dask cluster, as in register.
     """
     cases = fm.data.find_sliver_cases(source_dir)
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(3, fractions=fractions, seed=seed, partners=partners, sections=named)
     left_out: list[str] = []
-    read = fm.data.read_each(fm.data.read_folder_case, _progress(cases), left_out)
-    datalist = fm.data.write_pairs(
-        (volume for _, volume in read), output_dir, pairing, name="SLIVER07", left_out=left_out
-    )
+    helpers = fm.parallel.Workers(workers, scheduler)
+    sharing = fm.data.Sharing(fm.data.read_folder_case, (OSError, ValueError), helpers, progress=True)
+    datalist = fm.data.write_pairs(cases, output_dir, pairing, sharing=sharing, name="SLIVER07", left_out=left_out)
     _report_left_out(datalist, left_out)
 
 
@@ -455,7 +480,9 @@ def register(
     structure_weight: float = 1.0,
     datalist: str | None = None,
     section: str = "test",
-    skip_existing: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     bundle: str | None = None,
     variant: str | None = None,
     trust_bundle: bool = False,
@@ -507,9 +534,14 @@ def register(
         channel_weight: the same of the further channels.
         feature_weight: the same of the features.
         structure_weight: the same of the structures that a bundle's network finds, in a refinement.
-        datalist: JSON datalist of pairs, in place of moving and fixed; under torchrun the processes share them.
+        datalist: JSON datalist of pairs, in place of moving and fixed. A pair that is there already, made of the same
+            files with the same settings, is not done again.
         section: section of the datalist.
-        skip_existing: with a datalist, leave out the pairs that are done.
+        overwrite: with a datalist, do again what is there.
+        workers: with a datalist, so many processes of this computer, which share its cores; by default as many pairs
+            are registered at a time as torch has threads.
+        scheduler: with a datalist, a Dask cluster in their place, such as tcp://host:8786; it must see the same files
+            (pip install 'fmirnet_monai[cluster]').
         bundle: name or folder of a bundle, or none for direct optimisation; by default fmirnet_universal in 2-D and
             slice by slice, and fmirnet_sliver for volumes of a kind that it knows (abdominal CT and MR, hippocampi),
             unless masks, guides, channels, features, a similarity or an optimizer are given, and direct optimisation
@@ -573,23 +605,18 @@ def register(
         trust_bundle=trust_bundle,
     )
     outputs = fm.workflow.Outputs(report, inverse, metrics, dtype, format)
+    helpers = _workers(workers, scheduler, datalist)
     if datalist is not None:
         own = {"moving": moving, "fixed": fixed, "moving_channels": moving_channels, "fixed_channels": fixed_channels}
         given = [name for name, value in own.items() if value is not None]
         if given:
             raise ValueError(f"give either --datalist or --moving and --fixed, got --datalist and --{given[0]}.")
-        table = fm.workflow.register_datalist(datalist, section, output_dir, method, outputs, skip_existing)
-        if fm.utils.process_rank() == 0:
-            done = table[table["error"] == ""].select_dtypes("number")
-            print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
-            if metrics and len(done):
-                _say_verdicts(table["verdict"].value_counts())
-            print(f"{output_dir}/summary.csv")
-        if errors := [text for text in table["error"] if text]:
-            raise ValueError(
-                f"{len(errors)} of {len(table)} pairs failed, see {output_dir}/summary.csv; the first: {errors[0]} "
-                "Start again with --skip_existing true to register these alone."
-            )
+        table = fm.datalist_files.register_datalist(datalist, section, output_dir, method, outputs, helpers, overwrite)
+        done = table[table["error"] == ""].select_dtypes("number")
+        print(fm.report.markdown_table(fm.report.before_and_after(done)), end="")
+        if metrics and len(done):
+            _say_verdicts(table["verdict"].value_counts())
+        _end_of_datalist(list(table["error"]), "pairs", output_dir)
         return
     if moving is None or fixed is None:
         raise ValueError("give --moving and --fixed, or --datalist.")
@@ -704,10 +731,16 @@ def register_series(
 
 def propagate(
     *,
-    image: str,
-    label: str,
-    output: str,
+    image: str | None = None,
+    label: str | None = None,
+    output: str | None = None,
     confidence: str | None = None,
+    datalist: str | None = None,
+    output_dir: str | None = None,
+    section: str = "test",
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
     axis: int | None = None,
     slices: Sequence[int] | None = None,
     label_ids: Sequence[int] | None = None,
@@ -718,7 +751,7 @@ def propagate(
     intensity: str = "auto",
     device: str = "auto",
 ) -> None:
-    """Label a whole volume from a few annotated slices.
+    """Label a whole volume from a few annotated slices, or all volumes of a datalist.
 
     Each slice between two annotated ones is labelled from both: they are registered to it, and their outlines are
     warped and blended by nearness and by how well the registration fits. Annotated slices stay as they are; slices
@@ -730,6 +763,15 @@ def propagate(
         output: label map to write.
         confidence: map to write of the estimated probability that a voxel's label is right; by default beside the
             output, with _confidence in its name.
+        datalist: JSON datalist, a section of which lists items with image and label, in place of these; a volume that
+            is there already, made of the same files with the same settings, is not done again.
+        output_dir: with a datalist, folder to write; each volume gets a folder in it with label.nii.gz,
+            confidence.nii.gz and propagation.json, and summary.csv is written.
+        section: section of the datalist.
+        overwrite: with a datalist, do again what is there.
+        workers: with a datalist, so many processes of this computer, which share its cores; by default one volume is
+            labelled after the other, several slices at a time.
+        scheduler: with a datalist, a Dask cluster, as in register.
         axis: array axis along which slices were annotated, 0, 1 or 2; by default found from the label.
         slices: indices of the annotated slices, where some of them are rightly empty; by default those with a label.
         label_ids: labels to propagate; default all.
@@ -744,7 +786,22 @@ def propagate(
         device: auto, cpu, cuda, cuda:1, mps.
     """
     method = fm.workflow.Method(bundle, refine=refine, intensity=intensity, device=device, trust_bundle=trust_bundle)
-    result = fm.workflow.propagate_file(image, label, output, method, axis, slices, label_ids, confidence, train_epochs)
+    options = fm.workflow.PropagationOptions(axis, slices, label_ids, train_epochs)
+    helpers = _workers(workers, scheduler, datalist)
+    if datalist is not None:
+        single = {"image": image, "label": label, "output": output, "confidence": confidence}
+        if given := [name for name, value in single.items() if value is not None]:
+            raise ValueError(f"give either --datalist or --image and --label, got --datalist and --{given[0]}.")
+        if output_dir is None:
+            raise ValueError("give --output_dir, the folder that the volumes of a datalist are labelled in.")
+        table = fm.datalist_files.propagate_datalist(datalist, section, output_dir, method, options, helpers, overwrite)
+        _end_of_datalist(list(table["error"]), "volumes", output_dir)
+        return
+    if image is None or label is None or output is None:
+        raise ValueError("give --image, --label and --output, or --datalist and --output_dir.")
+    if output_dir is not None:
+        raise ValueError("output_dir: is for a datalist; name the label map to write by --output.")
+    result = fm.workflow.propagate_file(image, label, output, method, options, confidence)
     print(result.annotation.describe(result.label.shape[result.annotation.axis + 1]))
     print(output)
 
@@ -945,12 +1002,14 @@ def compare(
     title: str = "",
     pictures: int = 3,
     memory: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Run several methods on the same pairs, measure them alike and write one table and one figure.
 
     Writes comparison.md, .csv (every case), .json and .png. Started again, it goes on where it broke off. A case that
-    fails is marked in the table, and run again then. "compare tune" finds the settings of each method first; see its
-    --help.
+    fails is marked in the table, and run again then, as is one whose files or weights have changed. "compare tune"
+    finds the settings of each method first; see its --help.
 
     Args:
         datalist: JSON datalist of pairs.
@@ -974,11 +1033,15 @@ def compare(
         title: of the table.
         pictures: cases in the figure.
         memory: measure each method's peak memory too, on its first case, which takes some seconds a method.
+        workers: so many processes of this computer, which share its cores; seconds are then not those of a case alone.
+            By default one case after the other.
+        scheduler: a Dask cluster, as in register.
     """
+    helpers = fm.parallel.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods, tuned)
-    print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory))
+    print(fm.study.compare(cases, specs, output_dir, context, title, pictures, memory, workers=helpers))
     if failed := fm.study.failed_cases(output_dir):
         raise ValueError(
             f"cases that failed and are left out of {output_dir}/comparison.md: {len(failed)}, the first {failed[0]} "
@@ -1001,6 +1064,8 @@ def compare_tune(
     affine: str = "off",
     intensity: str = "bundle",
     device: str = "auto",
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
     """Search the settings of each method on validation pairs and store the best, for "compare --tuned".
 
@@ -1021,11 +1086,15 @@ def compare_tune(
         affine: as in compare.
         intensity: as in compare.
         device: as in compare.
+        workers: so many processes of this computer, which share its cores; by default as many trials run at a time as
+            torch has threads. Networks are trained by this process.
+        scheduler: a Dask cluster, as in register.
     """
+    helpers = fm.parallel.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
-    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle)
+    context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods)
-    print(fm.study.trials_table(fm.study.tune(cases, specs, output, context, {"max_epochs": max_epochs})))
+    print(fm.study.trials_table(fm.study.tune(cases, specs, output, context, {"max_epochs": max_epochs}, helpers)))
 
 
 def table(
@@ -1080,14 +1149,26 @@ def profile(
 
 
 def _context(
-    bundle: str, models_dir: str | None, affine: str, intensity: str, device: str, trust_bundle: bool
+    bundle: str,
+    models_dir: str | None,
+    affine: str,
+    intensity: str,
+    device: str,
+    trust_bundle: bool,
+    workers: fm.parallel.Workers,
 ) -> fm.study.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
-    chosen = str(fm.workflow.Method(device=device).torch_device())
+    here = workers.scheduler is None  # a cluster's workers have devices of their own
+    chosen = str(fm.workflow.Method(device=device).torch_device()) if here else device
     return fm.study.Context(bundle, models_dir, affine, intensity, chosen, trust_bundle=trust_bundle)
 
 
+# options that are gone, and what to know instead
+GONE = {
+    "skip_existing": "is what --datalist does by now: pairs of the same files and settings are not done again; "
+    "leave it out, or give --overwrite true to do all again."
+}
 OWN = ""  # in a group of commands: what the group's name alone does
 DRAWN = ("split", "fractions", "seed")  # what draws sections at random, where --sections does not name them
 COMMANDS: dict[str, Any] = {
@@ -1119,6 +1200,24 @@ COMMANDS: dict[str, Any] = {
     "demo": demo,
     "completion": completion,
 }
+
+
+def _workers(count: int | None, scheduler: str | None, datalist: str | None) -> fm.parallel.Workers:
+    """Who works on a datalist; ValueError where there is none."""
+    workers = fm.parallel.Workers(count, scheduler)
+    if workers and datalist is None:
+        raise ValueError(f"{'scheduler' if count is None else 'workers'}: share out many cases; give --datalist.")
+    return workers
+
+
+def _end_of_datalist(errors: Sequence[str], what: str, output_dir: str) -> None:
+    """Where the summary is; ValueError where cases failed."""
+    print(f"{output_dir}/summary.csv")
+    if failed := [text for text in errors if text]:
+        raise ValueError(
+            f"{len(failed)} of {len(errors)} {what} failed, see {output_dir}/summary.csv; the first: {failed[0]} "
+            "Start again to do these alone."
+        )
 
 
 def _stage(affine: bool | str) -> str:
@@ -1154,10 +1253,6 @@ def _say_verdicts(counts: Mapping[str, int]) -> None:
 
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
-
-
-def _progress(cases: Sequence[Any], unit: str = "volume") -> Any:
-    return tqdm(cases, desc="preparing", unit=unit)
 
 
 def _sections(source: str | None, subjects: Sequence[str]) -> dict[str, str] | None:

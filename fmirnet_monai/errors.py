@@ -13,6 +13,7 @@ STOPPED = "interrupted; nothing is half-written, what was done before is kept: s
 EXTRAS = {  # of setup.cfg, by the modules that they bring
     **{"ants": "ants", "picsl_greedy": "greedy", "convexAdam": "convexadam"},
     **{"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "highdicom": "dicom"},
+    **dict.fromkeys(("dask", "distributed"), "cluster"),
     **{"av": "video", "tensorboard": "train", "tensorboardX": "train"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "ignite": "pytorch-ignite"}  # where the module has another name

@@ -1,4 +1,4 @@
-"""Several items at a time, in threads or processes that end with the one that began them."""
+"""Several items at a time: in threads, in processes that end with the one that began them, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
+
+from fmirnet_monai.streams import show_warning
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -24,25 +29,66 @@ PATIENCE = 5.0  # seconds that a process may take to end
 BESIDE_GPU = 4  # items at a time, of which the GPU works on one
 
 
+@dataclass(frozen=True)
+class Workers:
+    """Who works on many items; without either, whatever the work takes by default.
+
+    Attributes:
+        count: so many processes of this computer: a local cluster where Dask is installed, else the standard library's.
+        scheduler: address of a Dask cluster's scheduler, such as ``tcp://host:8786``.
+
+    Raises:
+        ValueError: for both, or fewer than one.
+        ModuleNotFoundError: for a scheduler where Dask is not installed.
+    """
+
+    count: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.scheduler is not None:
+            raise ValueError(
+                f"give either --workers {self.count}, of this computer, or --scheduler {self.scheduler}, whose cluster "
+                "has its own."
+            )
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"workers must be at least 1, got {self.count}.")
+        if self.scheduler is not None and not _has_dask():
+            raise ModuleNotFoundError("a scheduler is one of Dask's", name="distributed")
+
+    def __bool__(self) -> bool:
+        return self.count is not None or self.scheduler is not None
+
+    @property
+    def dask(self) -> bool:
+        """Whether these are workers of Dask."""
+        return self.scheduler is not None or (self.count is not None and _has_dask())
+
+
 def at_a_time(
     work: Callable[[Item], Found],
-    items: Sequence[Item],
+    items: Iterable[Item],
     device: torch.device,
     doing: str,
     unit: str,
     show: bool = True,
     said: Callable[[Found], object] = lambda found: None,
     processes: bool = False,
+    alone: bool = False,
+    workers: Workers | None = None,
+    folder: str | Path = ".",
+    lost: Callable[[Item, str], Found] | None = None,
 ) -> list[Found]:
     """What the work gives for each item, several at a time.
 
     As many as torch has threads (``OMP_NUM_THREADS``), one thread each: small images keep no more than one busy. On a
     GPU a few at a time, so that it doesn't wait for what the processor does before and after. The first error ends it.
+    So many ``workers`` share torch's threads out among them.
 
     Args:
         work: of one item.
         items: in the order of the results.
-        device: that works.
+        device: that works, unless there are workers, which know their own.
         doing: before the progress bar.
         unit: of the bar.
         show: the bar.
@@ -50,27 +96,42 @@ def at_a_time(
         processes: share the items out over processes in place of threads, which wait for each other while Python
             itself works. Each takes a few seconds to begin. Work, items and results must pickle. On a GPU, and where
             one at a time is all, there are none.
+        alone: without workers, one item after the other, with all threads.
+        workers: who works in place of these; work, items and results must pickle.
+        folder: that results are written to, which all workers of a cluster must see.
+        lost: gives the result of an item at which workers of a cluster died again and again, and why; by default it
+            ends the others.
 
     Raises:
-        ChildProcessError: when such a process is.
+        ChildProcessError: when such a process is killed, or worker after worker at one item.
+        OSError: for a cluster that can't be reached, or does not see the folder.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads if device.type == "cpu" else BESIDE_GPU, max(1, len(items)))
-    apart = processes and device.type == "cpu" and workers > 1
-    torch.set_num_threads(1 if device.type == "cpu" else threads)  # of the pool's threads too
+    workers = workers or Workers()
+    if workers.dask:
+        from fmirnet_monai.cluster import share_out
+
+        return share_out(work, list(items), workers, Path(folder), doing, unit, show, said, lost)
+    if alone and not workers:
+        return _in_turn(work, items, doing, unit, show, said)
+    items = list(items)
+    threads, cpu = torch.get_num_threads(), device.type == "cpu"
+    count = min(workers.count or (threads if cpu else BESIDE_GPU), max(1, len(items)))
+    each = threads_each(count) if workers else 1 if cpu else threads
+    apart = count > 1 and (bool(workers) or (processes and cpu))
+    torch.set_num_threads(each)  # of the pool's threads too
     try:
-        with _processes(workers, work) if apart else ThreadPoolExecutor(workers) as pool:
+        with _processes(count, work, each) if apart else ThreadPoolExecutor(count) as pool:
             jobs: list[Future] = []
             try:
                 with ended_processes():
-                    with _uninterrupted():
+                    with uninterrupted():
                         jobs += [pool.submit(_work_on if apart else work, item) for item in items]
                     for job in tqdm(as_completed(jobs), doing, len(jobs), unit=unit, disable=not show):
                         said(job.result())
             except BrokenProcessPool as error:
+                fewer = "give fewer --workers" if workers else "set OMP_NUM_THREADS to a smaller number"
                 raise ChildProcessError(
-                    f"{doing}: one of {workers} processes was killed, as happens when memory is short; set "
-                    "OMP_NUM_THREADS to a smaller number."
+                    f"{doing}: one of {count} processes was killed, as happens when memory is short; {fewer}."
                 ) from error
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -80,22 +141,55 @@ def at_a_time(
     return [job.result() for job in jobs]
 
 
-def _processes(workers: int, work: Callable[[Any], Any]) -> Executor:
-    """Fresh processes of one thread each, which hold ``work``: forked ones would inherit ITK's and torch's threads."""
+def _in_turn(
+    work: Callable[[Item], Found],
+    items: Iterable[Item],
+    doing: str,
+    unit: str,
+    show: bool,
+    said: Callable[[Found], object],
+) -> list[Found]:
+    results = []
+    for item in tqdm(items, doing, unit=unit, disable=not show):
+        results.append(work(item))
+        said(results[-1])
+    return results
+
+
+def threads_each(count: int) -> int:
+    """Threads that each of so many processes gets of those that torch has here."""
+    return max(1, torch.get_num_threads() // count)
+
+
+def begin_worker(threads: int) -> None:
+    """Prepare a process that works for another one: its threads, and warnings as lines that fit beside a bar."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
+    warnings.showwarning = show_warning
+    torch.set_num_threads(threads)
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
+
+
+def _has_dask() -> bool:
+    try:
+        return find_spec("distributed") is not None
+    except ImportError:
+        return False
+
+
+def _processes(workers: int, work: Callable[[Any], Any], threads: int) -> Executor:
+    """Fresh processes of so many threads, which hold ``work``: forked ones would inherit ITK's and torch's threads."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work,))
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work, threads))
 
 
 _held: list[Callable[[Any], Any]] = []  # where this process is one of those of ``_processes``
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
-    """One thread, the end of the process that began it, and no deprecation warning between the progress bar's lines."""
+def _begin(work: Callable[[Any], Any], threads: int) -> None:
+    """The work, its threads, and the end of the process that began this one."""
     _held[:] = [work]
     obey_parent()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
-    torch.set_num_threads(1)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    begin_worker(threads)
 
 
 def obey_parent() -> None:
@@ -137,7 +231,7 @@ def ended_processes() -> Iterator[None]:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Hold interrupts back until the end, or a process would begin by halves; what begins never gets a terminal's."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield

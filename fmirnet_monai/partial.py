@@ -38,7 +38,7 @@ def partial_folder(target: str | Path) -> Iterator[Path]:
     wanted = Path(target).absolute()
     places = [wanted.parent, *([wanted] if wanted.is_dir() else [])]
     for place in places:
-        _remove_leftovers(place)
+        remove_leftovers(place)
     missing = [place for place in wanted.parents if not place.exists()]
     folder, held = places[-1], None
     try:
@@ -113,7 +113,7 @@ def _make(folder: Path) -> int | None:
     return None
 
 
-def _remove_leftovers(place: Path) -> None:
+def remove_leftovers(place: Path) -> None:
     """Remove the folders of this kind whose run is dead, with a hundredth of the time at most: a place may be large."""
     found: list[Path] = []
     begin = monotonic()

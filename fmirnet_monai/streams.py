@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from fmirnet_monai.errors import PROGRAM, one_line
+
+
+def show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning as one line on stderr, above any progress bar, without the line of code that it comes from."""
+    from tqdm import tqdm  # an exported bundle, which this file goes with, does without
+
+    tqdm.write(f"{PROGRAM}: warning: {one_line(message)}", file=sys.stderr)
+
 
 class BestEffort:
     """A stream of which a write that fails is none: a bar that can't be drawn ends no work.

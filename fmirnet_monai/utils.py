@@ -168,6 +168,11 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def named_device(name: str) -> torch.device:
+    """The device of this name; of ``auto`` the best there is here."""
+    return best_device() if name == "auto" else torch.device(name)
+
+
 def distributed_device() -> torch.device:
     """This process's own GPU under ``torchrun``, or the CPU where there is none."""
     if not torch.cuda.is_available():

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
-from tqdm import tqdm
 
 from fmirnet_monai import data, registration, report
 from fmirnet_monai.formats import (
@@ -26,28 +22,26 @@ from fmirnet_monai.formats import (
     WRITTEN_TRANSFORMS,
     WRITTEN_VOLUMES,
     form_of,
-    stem,
     suffix_of,
 )
 from fmirnet_monai.output import (
     METRICS,
     SERIES,
     files_of,
-    require_folder,
     require_output,
     require_series_folder,
     result_folder,
 )
-from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import Method, Registration
 from fmirnet_monai.registration.intensity import Percentiles, seen_intensities
 from fmirnet_monai.registration.measure import field_metrics, image_metrics, label_metrics, point_metrics
 from fmirnet_monai.registration.result import map_points
+from fmirnet_monai.resume import KEY, files_in, result_key
 from fmirnet_monai.spatial import Affine, DisplacementField, Grid, Map, chain, invert, resample
 from fmirnet_monai.spatial.foreign import require_images
 from fmirnet_monai.spatial.itk import own_grid, read_transform, write_transform
 from fmirnet_monai.spatial.roundtrip import Inversion
-from fmirnet_monai.utils import digest, process_rank, read_json, replacing, versions, write_text
+from fmirnet_monai.utils import digest, replacing, versions, write_text
 
 FORMATS = ("nifti", "dicom")
 SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
@@ -98,7 +92,7 @@ def register_files(
     dicom = wanted.format == "dicom"
     if dicom:
         require_series_folder(output_dir)
-    inputs = [file for given in pair.values() for file in (given if isinstance(given, list) else [given])]
+    inputs = files_in(pair)
     with result_folder(output_dir, inputs) as folder:
         series = data.DicomPair.read(pair["moving"], pair["fixed"], "moving_label" in pair) if dicom else None
         loaded = data.read_pair(pair)
@@ -122,6 +116,7 @@ def register_files(
         if wanted.report:
             report.write_report(result, folder / "report.html", wanted.metrics, wanted.inverse)
         figures = result.metrics if wanted.metrics else {}
+        sha256 = {file: digest(file) for file in inputs}
         content = {
             "pair": {key: value if isinstance(value, list) else str(value) for key, value in pair.items()},
             "metrics": {name: or_none(value) for name, value in figures.items()},
@@ -130,9 +125,15 @@ def register_files(
             **({"notes": result.notes} if result.notes else {}),
             "seconds": result.timings,
             "settings": result.settings,
+            KEY: result_key(pair, sha256, depends_on(method, wanted)),
         }
-        write_metrics(folder, content, {str(file): digest(file) for file in inputs})
+        write_metrics(folder, content, sha256)
     return result
+
+
+def depends_on(method: Method, outputs: Outputs) -> dict[str, Any]:
+    """What a registration depends on beside its files; see :py:func:`fmirnet_monai.resume.result_key`."""
+    return {"method": method.identity(), "outputs": asdict(outputs)}
 
 
 def write_metrics(folder: Path, content: Mapping[str, Any], sha256: Mapping[str, str]) -> None:
@@ -162,90 +163,6 @@ def _write_dicom(result: Registration, series: data.DicomPair, folder: Path) -> 
         data.write_dicom_label(series, result.warped_label, written, folder / "warped_label.dcm")
 
 
-def register_datalist(
-    datalist: str | Path,
-    section: str,
-    output_dir: str | Path,
-    method: Method,
-    outputs: Outputs | None = None,
-    skip_existing: bool = False,
-) -> Any:
-    """Register every pair of a section, each into a folder of its own, and write ``summary.csv`` and ``report.html``.
-
-    As many pairs are registered at a time as torch has threads (``OMP_NUM_THREADS``), each by a process of one thread:
-    small images keep no more than one busy. On a GPU a few at a time are read and written beside the one that it
-    registers. Under ``torchrun`` the pairs are shared out over the processes; the first one writes the summary. A pair
-    that fails is reported and left out, the rest is done.
-
-    Returns:
-        a pandas DataFrame, one row a pair: its folder, its metrics, and ``error`` where it failed.
-
-    Raises:
-        ChildProcessError: when one of the processes is killed, as happens when memory is short.
-    """
-    import pandas as pd  # single pairs do without
-
-    folder = Path(output_dir)
-    require_folder(folder)
-    pairs = data.load_pairs(datalist, section, must_exist=False)
-    names = [f"{i:04d}_{stem(pair['moving'])}_to_{stem(pair['fixed'])}" for i, pair in enumerate(pairs)]
-    rank, world = process_rank(), int(os.environ.get("WORLD_SIZE", "1"))
-    method = replace(method, progress=False)
-
-    mine = dict(list(zip(names, pairs, strict=True))[rank::world])
-    if skip_existing:
-        mine = {name: pair for name, pair in mine.items() if not (folder / name / METRICS).is_file()}
-    try:
-        done = at_a_time(
-            partial(_register_one, folder=folder, method=method, outputs=outputs),
-            [*mine.items()],
-            method.torch_device(),
-            "registering",
-            "pair",
-            show=rank == 0,
-            said=_Done.say,
-            processes=True,
-        )
-    except ChildProcessError as error:
-        raise ChildProcessError(f"{error} What is done is kept: start again with --skip_existing true.") from error
-    errors = {one.name: one.error for one in done if one.error}
-    if world > 1:
-        dist.init_process_group("gloo", timeout=timedelta(days=1))  # a process waits for the slowest
-        gathered: list[dict[str, str]] = [{}] * world
-        dist.all_gather_object(gathered, errors)
-        errors = {name: error for part in gathered for name, error in part.items()}
-        dist.destroy_process_group()
-    rows = [{"pair": name, **_summary_row(folder / name, errors.get(name, ""))} for name in names]
-    table = pd.DataFrame([{**row, "verdict_reasons": " ".join(row.get("verdict_reasons", ()))} for row in rows])
-    if rank == 0:
-        write_text(folder / "summary.csv", table.to_csv(index=False, float_format="%.6g"))
-        if (outputs or Outputs()).report:
-            report.write_batch(rows, folder / "report.html")
-    return table
-
-
-@dataclass(frozen=True)
-class _Done:
-    """What is to be told of a pair: why it failed, empty when it is done, and its notes."""
-
-    name: str
-    error: str
-    notes: Sequence[str] = ()
-
-    def say(self) -> None:
-        for text in (*self.notes, *([self.error] if self.error else ())):
-            tqdm.write(f"{self.name}: {text}")
-
-
-def _register_one(item: tuple[str, Mapping[str, Any]], folder: Path, method: Method, outputs: Outputs | None) -> _Done:
-    name, pair = item
-    files = {key: value for key, value in pair.items() if key in data.PATH_KEYS}
-    try:
-        return _Done(name, "", register_files(files, folder / name, method, outputs).notes)
-    except (ValueError, OSError, RuntimeError) as error:
-        return _Done(name, " ".join(str(error).split()))
-
-
 def split_files(text: str | None) -> list[str]:
     """File names separated by commas; one that holds commas itself is told by being there."""
     parts = text.split(",") if text else []
@@ -257,20 +174,31 @@ def split_files(text: str | None) -> list[str]:
     return files
 
 
+@dataclass(frozen=True)
+class PropagationOptions:
+    """How labels are carried to slices without; see the arguments of the command ``propagate``."""
+
+    axis: int | None = None
+    slices: Sequence[int] | None = None
+    label_ids: Sequence[int] | None = None
+    train_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        if self.train_epochs < 0:
+            raise ValueError(f"train_epochs must be at least 0, got {self.train_epochs}.")
+
+
 def propagate_file(
     image: str,
     label: str,
     output: str,
     method: Method,
-    axis: int | None = None,
-    slices: Sequence[int] | None = None,
-    label_ids: Sequence[int] | None = None,
+    options: PropagationOptions | None = None,
     confidence: str | None = None,
-    train_epochs: int = 0,
 ) -> registration.Propagation:
     """Label the slices between annotated ones and write the whole label and its confidence.
 
-    See ``propagate`` and, with ``train_epochs``, ``relabel`` of :py:mod:`fmirnet_monai.registration`; what the former
+    See ``propagate`` and, with epochs of training, ``relabel`` of :py:mod:`fmirnet_monai.registration`; what the former
     gives is written before the latter begins.
 
     Raises:
@@ -280,21 +208,20 @@ def propagate_file(
     suffix = require_output(output, WRITTEN_VOLUMES, (image, label))
     beside = confidence or f"{str(output)[: -len(suffix)]}_confidence{suffix}"
     require_output(beside, WRITTEN_VOLUMES, (image, label))
-    if train_epochs < 0:
-        raise ValueError(f"train_epochs must be at least 0, got {train_epochs}.")
+    chosen = options or PropagationOptions()
     volume, sparse = data.read_image(image, track_meta=False), data.read_label(label, track_meta=False)
     if not Grid.of(volume).matches(Grid.of(sparse), tolerance=0.1):
         raise ValueError(
             f"{label}: lies on another grid than {image}: {Grid.of(sparse).difference(Grid.of(volume))}; resample it "
             "onto the image by nearest neighbour."
         )
-    if label_ids is not None:
+    if chosen.label_ids is not None:
         found = [int(i) for i in torch.as_tensor(sparse).unique() if i != 0]
-        if unknown := [i for i in label_ids if i not in found]:
+        if unknown := [i for i in chosen.label_ids if i not in found]:
             raise ValueError(f"label_ids: {label} has no label {unknown[0]}; it holds {', '.join(map(str, found))}.")
-        sparse[~torch.isin(sparse, torch.tensor(label_ids))] = 0
+        sparse[~torch.isin(sparse, torch.tensor(chosen.label_ids))] = 0
     try:
-        annotation = registration.Annotation.find(sparse, axis, slices)
+        annotation = registration.Annotation.find(sparse, chosen.axis, chosen.slices)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
 
@@ -305,9 +232,9 @@ def propagate_file(
         return found
 
     scaled, registrar = method.slice_registrar(volume)
-    result = write(registration.propagate(scaled, sparse, annotation, registrar, progress=True))
-    if train_epochs:
-        result = write(registration.relabel(scaled, result, train_epochs, method.torch_device(), progress=True))
+    result = write(registration.propagate(scaled, sparse, annotation, registrar, progress=method.progress))
+    if epochs := chosen.train_epochs:
+        result = write(registration.relabel(scaled, result, epochs, method.torch_device(), progress=method.progress))
     return result
 
 
@@ -502,15 +429,3 @@ def _judged(verdict: registration.Verdict) -> dict[str, Any]:
 
 def or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _summary_row(folder: Path, error: str) -> dict[str, Any]:
-    if error or not (folder / METRICS).is_file():
-        return {"error": error or "not done"}
-    content = read_json(folder / METRICS)
-    judged = {
-        "verdict": content.get("verdict", ""),
-        "verdict_reasons": content.get("verdict_reasons", []),
-        "verdict_risk": content.get("verdict_risk"),
-    }
-    return {**judged, **content["metrics"], "seconds": sum(content["seconds"].values()), "error": ""}

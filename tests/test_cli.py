@@ -211,8 +211,19 @@ def test_groups_name_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 # --- what is loaded ----------------------------------------------------------------------------------------------
 
-HEAVY = {"torch", "numpy", "monai", "itk"}
-FOR_TRAINING = {"monai", "ignite", "tensorboard", "matplotlib", "pandas", "sklearn", "skimage", "av"}
+HEAVY = {"torch", "numpy", "monai", "itk", "dask", "distributed"}
+FOR_TRAINING = {
+    "dask",
+    "distributed",
+    "monai",
+    "ignite",
+    "tensorboard",
+    "matplotlib",
+    "pandas",
+    "sklearn",
+    "skimage",
+    "av",
+}
 
 
 def loaded_by(words: Sequence[str | Path], folder: Path) -> set[str]:

@@ -14,7 +14,7 @@ import torch
 from commands import REPOSITORY
 from monai.data import MetaTensor
 
-from fmirnet_monai import workflow
+from fmirnet_monai import datalist_files
 from fmirnet_monai.cli import main
 from fmirnet_monai.data import Points, read_image, read_label, read_points, write_image, write_points
 from fmirnet_monai.registration import Method
@@ -155,7 +155,7 @@ def test_a_batch_has_a_page_that_links_each_pairs_own(files: dict[str, str], tmp
     (tmp_path / "pairs.json").write_text(json.dumps({"test": pairs}))
     words = ["register", "--datalist", str(tmp_path / "pairs.json"), "--output_dir", str(tmp_path / "out")]
     pages = []
-    for more in ([], ["--skip_existing"]):
+    for more in ([], ["--overwrite", "false"]):
         with pytest.raises(SystemExit):
             main([*words, "--refine", "0", *more])
         pages.append((tmp_path / "out" / "report.html").read_text())
@@ -189,10 +189,10 @@ def test_datalist_goes_on_and_reports_what_failed(
     before = done.stat().st_mtime_ns
     assert not (done.parent / "report.html").exists() and not (tmp_path / "out" / "report.html").exists()
     with pytest.raises(SystemExit):
-        main([*words, "--skip_existing"])
+        main(words)
     assert done.stat().st_mtime_ns == before
     with pytest.raises(SystemExit):
-        main(words)
+        main([*words, "--overwrite"])
     assert done.stat().st_mtime_ns > before
 
 
@@ -202,11 +202,11 @@ def test_a_datalist_whose_process_is_killed_says_how_it_goes_on(
     def killed(*_: object, **__: object) -> None:
         raise ChildProcessError("registering: one of 2 processes was killed.")
 
-    monkeypatch.setattr(workflow, "at_a_time", killed)
+    monkeypatch.setattr(datalist_files, "at_a_time", killed)
     (tmp_path / "pairs.json").write_text(json.dumps({"test": [{key: files[key] for key in ("moving", "fixed")}]}))
     with pytest.raises(SystemExit):
         main(["register", "--datalist", str(tmp_path / "pairs.json"), "--output_dir", str(tmp_path / "out")])
-    assert "killed. What is done is kept: start again with --skip_existing true." in capsys.readouterr().err
+    assert "killed. What is done is kept: start the command again." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

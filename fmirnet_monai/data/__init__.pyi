@@ -2,11 +2,13 @@ from .batches import DeviceBatches, pair_sampler, sides
 from .chaos import chaos_subject, find_chaos_cases, read_chaos_case
 from .datalist import (
     PATH_KEYS,
+    VOLUME_KEYS,
     check_classes,
     check_sections,
     common_folder,
     count_classes,
     has_labels,
+    load_labelled,
     load_pairs,
     load_slices,
     load_volumes,
@@ -28,7 +30,7 @@ from .pair import LoadedPair, read_pair
 from .pairing import Pairing, require_sections, slice_groups, split_pairs
 from .phantom import phantom_volume, write_chaos_layout, write_phantom
 from .points import Points, check_points_inside, paired, read_points, write_points
-from .prepare import read_each, write_pairs
+from .prepare import Sharing, write_pairs
 from .sample import ensure_sample
 from .series import Series, TimeAxis, read_series, write_series
 from .sliver import find_sliver_cases, write_sliver_layout
@@ -39,6 +41,7 @@ from .volume import NoStructure, Volume, check_finite
 __all__ = [
     "PATH_KEYS",
     "SAME",
+    "VOLUME_KEYS",
     "DeviceBatches",
     "DicomPair",
     "LoadedPair",
@@ -46,6 +49,7 @@ __all__ = [
     "Pairing",
     "Points",
     "Series",
+    "Sharing",
     "Stored",
     "TimeAxis",
     "Volume",
@@ -66,6 +70,7 @@ __all__ = [
     "find_folder_cases",
     "find_sliver_cases",
     "has_labels",
+    "load_labelled",
     "load_pairs",
     "load_slices",
     "load_volumes",
@@ -79,7 +84,6 @@ __all__ = [
     "read_case_table",
     "read_chaos_case",
     "read_clip",
-    "read_each",
     "read_echo_case",
     "read_folder_case",
     "read_image",

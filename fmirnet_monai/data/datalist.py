@@ -161,6 +161,24 @@ def load_volumes(datalist: str | Path, section: str, labelled: bool = True) -> l
     return located
 
 
+def load_labelled(datalist: str | Path, section: str) -> list[Pair]:
+    """Images of one section with a label each, ``{"image", "label"}``, paths absolute; the files may be absent.
+
+    Raises:
+        FileNotFoundError: when the datalist does not exist.
+        ValueError: when it is not JSON of that form, or the section is missing or empty.
+    """
+    path = Path(datalist).absolute()
+    content = read_datalist(path)
+    _check_items(content, VOLUME_KEYS, path)
+    items = content.get(section)
+    if not items:
+        raise ValueError(f"{path}: the section {section!r} is empty; list items with 'image' and 'label' there.")
+    if lacking := [item for item in items if not all(isinstance(item.get(key), str) for key in VOLUME_KEYS)]:
+        raise ValueError(f"{path}: an item of {section!r} lacks 'image' or 'label': {lacking[0]}.")
+    return [_located(item, VOLUME_KEYS, path, must_exist=False) for item in items]
+
+
 def common_folder(items: Sequence[Pair], key: str = "fixed") -> str:
     """The folder that holds the images ``key`` of all items, the root of the folders that results are saved in."""
     return os.path.dirname(os.path.commonpath([os.path.abspath(item[key]) for item in items]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fmirnet_monai.output import new_files
+from fmirnet_monai.parallel import Workers
 from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
 from fmirnet_monai.utils import reading
 
@@ -25,7 +27,7 @@ from .datalist import write_datalist
 from .folder import read_table
 from .images import read_image, read_label
 from .pairing import Pair, Pairing, split_pairs
-from .prepare import DATALIST, pair_of, read_each, refuse_existing, write_item
+from .prepare import DATALIST, pair_of, refuse_existing, share, write_item
 from .volume import Volume, natural_order, require_folder
 
 TRACINGS = "VolumeTracings.csv"  # EchoNet-Dynamic: outlines of the left ventricle in two frames a clip
@@ -283,7 +285,13 @@ def _rows(table: Path, words: Sequence[str], numbers: Sequence[str], remarks: li
 
 
 def write_echo_pairs(
-    cases: Iterable[EchoCase], output_dir: str | Path, pairing: Pairing, name: str, labelled: bool = False
+    cases: Iterable[EchoCase],
+    output_dir: str | Path,
+    pairing: Pairing,
+    name: str,
+    labelled: bool = False,
+    workers: Workers | None = None,
+    progress: bool = False,
 ) -> tuple[Path, list[str]]:
     """Write both frames of every case as NIfTI, and the datalist of pairs end-diastole (moving) to end-systole.
 
@@ -295,6 +303,8 @@ def write_echo_pairs(
         pairing: what divides the subjects counts here.
         name: of the data, noted in the datalist.
         labelled: leave out cases without a label of both frames: pairs of one datalist are measured alike.
+        workers: who reads and writes; by default this process, one case after the other.
+        progress: show a bar.
 
     Returns:
         path of the datalist, and why cases were left out, a line each, also noted in the datalist.
@@ -304,24 +314,29 @@ def write_echo_pairs(
         ValueError: when no case can be read.
     """
     refuse_existing(output_dir)
-    pairs: list[Pair] = []
-    left_out: list[str] = []
-
-    def read(case: EchoCase) -> Volume:
-        if labelled and not case.labelled:
-            raise ValueError(f"{case.files[0]}: has no label of both frames, which other cases have.")
-        return read_echo_case(case)
-
     with new_files(output_dir, DATALIST) as folder:
-        for case, frames in read_each(read, cases, left_out):
-            place = "/".join(filter(None, ("frames", case.subject, case.view)))
-            pairs.append(pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject))
+        store = partial(_store, folder=folder, labelled=labelled)
+        found = share(store, cases, "case", folder, workers, progress)
+        left_out = [reason for reason in found if isinstance(reason, str)]
+        pairs = [pair for pair in found if not isinstance(pair, str)]
         if not pairs:
             raise ValueError(f"none of the {len(left_out)} cases can be read, the first: {left_out[0]}")
         write_datalist(
             folder / DATALIST, split_pairs(pairs, pairing), name=name, left_out=left_out, **pairing.properties()
         )
     return Path(output_dir) / DATALIST, left_out
+
+
+def _store(case: EchoCase, folder: Path, labelled: bool) -> Pair | str:
+    """Write both frames of a case; or why it is left out."""
+    try:
+        if labelled and not case.labelled:
+            raise ValueError(f"{case.files[0]}: has no label of both frames, which other cases have.")
+        frames = read_echo_case(case)
+    except (OSError, ValueError) as error:
+        return str(error)
+    place = "/".join(filter(None, ("frames", case.subject, case.view)))
+    return pair_of(*(write_item(folder, place, frames, k) for k in (0, 1)), subject=case.subject)
 
 
 def _either(folder: Path, stem: str) -> Path | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fmirnet_monai.output import new_files
+from fmirnet_monai.parallel import Workers
 from fmirnet_monai.spatial import Grid
 
 from .datalist import PATH_KEYS, write_datalist
 from .folder import Case, match_files, read_folder_case, read_table
 from .pairing import Pair, Pairing, split_pairs
-from .prepare import DATALIST, refuse_existing, to_lps, write_item
+from .prepare import DATALIST, refuse_existing, share, to_lps, write_item
 from .volume import require_folder
 
 
@@ -80,7 +82,14 @@ def read_pair_table(table: str | Path) -> list[Pair]:
     return pairs
 
 
-def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pairing, name: str) -> Path:
+def write_named_pairs(
+    pairs: Iterable[Pair],
+    output_dir: str | Path,
+    pairing: Pairing,
+    name: str,
+    workers: Workers | None = None,
+    progress: bool = False,
+) -> Path:
     """Write the datalist of pairs that are there already.
 
     With ``pairing.spatial_dims`` 3 the datalist names the files as they are. With 2, both volumes of a pair are cut
@@ -92,6 +101,8 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
         output_dir: folder to write; must not hold a datalist yet.
         pairing: ``spatial_dims``, ``min_label_area`` and what divides the subjects count here.
         name: of the data, noted in the datalist.
+        workers: who cuts volumes into slices; by default this process.
+        progress: show a bar.
 
     Returns:
         path of the datalist.
@@ -105,18 +116,21 @@ def write_named_pairs(pairs: Iterable[Pair], output_dir: str | Path, pairing: Pa
         if pairing.spatial_dims == 3:
             written = list(pairs)
         else:
-            written, met = [], Counter[str]()
+            met, numbered = Counter[str](), []
             for pair in pairs:
                 met[pair["subject"]] += 1
-                written += _slice_pair(pair, folder, pairing.min_label_area, met[pair["subject"]])
+                numbered.append((pair, met[pair["subject"]]))
+            cut = partial(_slice_pair, folder=folder, min_label_area=pairing.min_label_area)
+            written = [pair for part in share(cut, numbered, "pair", folder, workers, progress) for pair in part]
         if not written:
             raise ValueError("no pair is left: no slice has min_label_area in both images; lower it.")
         write_datalist(folder / DATALIST, split_pairs(written, pairing), name=name, **pairing.properties())
     return Path(output_dir) / DATALIST
 
 
-def _slice_pair(pair: Pair, folder: Path, min_label_area: float, number: int) -> list[Pair]:
+def _slice_pair(numbered: tuple[Pair, int], folder: Path, min_label_area: float) -> list[Pair]:
     """The pairs of slices of a subject's pair of this number; its second and further ones get folders of their own."""
+    pair, number = numbered
     subject = pair["subject"]
     place = f"slices/{subject}" + (f"/{number}" if number > 1 else "")
     volumes = []

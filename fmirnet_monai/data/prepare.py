@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from fmirnet_monai.output import new_files
+from fmirnet_monai.parallel import Workers, at_a_time
 
 from .datalist import VOLUMES, write_datalist
 from .pairing import Pair, Pairing, limit_partners, slice_pairs, split_pairs, volume_pairs
 from .volume import Volume
 
 DATALIST = "datalist.json"
-Case = TypeVar("Case")
-Read = TypeVar("Read")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How cases become volumes, and who does it.
+
+    Attributes:
+        read: makes a volume of a case.
+        errors: that leave a case out.
+        workers: who reads and writes; by default this process, one case after the other.
+        progress: show a bar.
+    """
+
+    read: Callable[[Any], Volume]
+    errors: tuple[type[Exception], ...] = ()
+    workers: Workers | None = None
+    progress: bool = False
 
 
 def write_pairs(
-    volumes: Iterable[Volume], output_dir: str | Path, pairing: Pairing, keep_volumes: bool = False, **properties: Any
+    volumes: Iterable[Any],
+    output_dir: str | Path,
+    pairing: Pairing,
+    keep_volumes: bool = False,
+    sharing: Sharing | None = None,
+    **properties: Any,
 ) -> Path:
     """Write the images of all pairs as NIfTI, and ``datalist.json``, all or nothing.
 
     All volumes are first brought to the axis order left, posterior, superior, so that slices of any source lie alike.
 
     Args:
-        volumes: read one at a time.
+        volumes: read one at a time; with ``sharing``, what it makes them of.
         output_dir: folder to write; must not hold a datalist yet.
         pairing: how pairs are made and divided.
         keep_volumes: write the whole volumes beside the slices too, and name them in the datalist's ``volumes``, each
             in the section of its slices; see :py:func:`load_volumes`.
-        properties: further entries of the datalist (name, source, …); ``left_out`` says why other volumes are not here.
+        sharing: how volumes are read, and by whom.
+        properties: further entries of the datalist (name, source, …); ``left_out`` says why other volumes are not here,
+            and gets why ``sharing`` leaves some out.
 
     Returns:
         path of the datalist.
@@ -48,25 +75,29 @@ def write_pairs(
         raise ValueError("volumes: are kept beside slices (--spatial_dims 2) that are divided by --split subject.")
     refuse_existing(output_dir)
     with new_files(output_dir, DATALIST) as folder:
-        _write_pairs(volumes, folder, pairing, keep_volumes, properties)
+        _write_pairs(volumes, folder, pairing, keep_volumes, sharing or Sharing(_as_it_is), properties)
     return Path(output_dir) / DATALIST
 
 
 def _write_pairs(
-    volumes: Iterable[Volume], folder: Path, pairing: Pairing, keep_volumes: bool, properties: dict[str, Any]
+    volumes: Iterable[Any],
+    folder: Path,
+    pairing: Pairing,
+    keep_volumes: bool,
+    sharing: Sharing,
+    properties: dict[str, Any],
 ) -> None:
+    store = partial(_store, sharing=sharing, folder=folder, pairing=pairing, keep_volumes=keep_volumes)
     pairs: list[Pair] = []
     items: dict[str, Pair] = {}
-    for volume in map(to_lps, volumes):
-        if volume.subject in items:
-            raise ValueError(f"subject {volume.subject} comes twice; each volume needs a name of its own.")
-        if pairing.spatial_dims == 2:
-            cut = _write_slices(volume, folder, pairing)
-            pairs += cut
-            kept = keep_volumes and bool(cut)
-            items[volume.subject] = write_item(folder, f"volumes/{volume.subject}", volume) if kept else {}
-        else:
-            items[volume.subject] = write_item(folder, f"volumes/{volume.subject}", volume)
+    for stored in share(store, volumes, "volume", folder, sharing.workers, sharing.progress):
+        if isinstance(stored, str):
+            properties.setdefault("left_out", []).append(stored)
+            continue
+        if stored.subject in items:
+            raise ValueError(f"subject {stored.subject} comes twice; each volume needs a name of its own.")
+        pairs += stored.pairs
+        items[stored.subject] = stored.item
     if pairing.spatial_dims == 3:
         pairs = [
             pair_of(items[moving], items[fixed], subject=[moving, fixed]) for moving, fixed in volume_pairs(list(items))
@@ -94,20 +125,40 @@ def _write_pairs(
     write_datalist(folder / DATALIST, sections, **properties, **pairing.properties())
 
 
-def read_each(
-    read: Callable[[Case], Read],
-    cases: Iterable[Case],
-    left_out: list[str],
-    errors: type[Exception] | tuple[type[Exception], ...] = (OSError, ValueError),
-) -> Iterator[tuple[Case, Read]]:
-    """Each case with what ``read`` makes of it; ``left_out`` gets why it raises one of ``errors`` for others."""
-    for case in cases:
-        try:
-            found = read(case)
-        except errors as error:
-            left_out.append(str(error))
-        else:
-            yield case, found
+@dataclass(frozen=True)
+class _Stored:
+    """What is left of a volume whose images are written: the pairs of its slices, and the files of the whole of it."""
+
+    subject: str
+    pairs: list[Pair]
+    item: Pair
+
+
+def _store(case: Any, sharing: Sharing, folder: Path, pairing: Pairing, keep_volumes: bool) -> _Stored | str:
+    """Read a volume and write its images; or why it is left out."""
+    try:
+        volume = to_lps(sharing.read(case))
+    except sharing.errors as error:
+        return str(error)
+    pairs = _write_slices(volume, folder, pairing) if pairing.spatial_dims == 2 else []
+    whole = pairing.spatial_dims == 3 or (keep_volumes and bool(pairs))
+    return _Stored(volume.subject, pairs, write_item(folder, f"volumes/{volume.subject}", volume) if whole else {})
+
+
+def share(
+    store: Callable[[Any], Any],
+    cases: Iterable[Any],
+    unit: str,
+    folder: Path,
+    workers: Workers | None,
+    progress: bool,
+) -> list[Any]:
+    """What storing gives for each case: by this process, one after the other, or by workers."""
+    return at_a_time(store, cases, CPU, "preparing", unit, progress, alone=True, workers=workers, folder=folder)
+
+
+def _as_it_is(volume: Volume) -> Volume:
+    return volume
 
 
 def refuse_existing(folder: str | Path) -> None:

@@ -93,7 +93,7 @@ class FileExtractor(nn.Module):
 
     def __init__(self, path: str | Path, program: nn.Module) -> None:
         super().__init__()
-        self.path = path
+        self.path = Path(path).absolute()
         self.program = program
 
     def forward(self, image: Tensor) -> Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fmirnet_monai.bundle import find_bundle, published_weights
+from fmirnet_monai.bundle import anywhere, content_of, find_bundle, published_weights
 from fmirnet_monai.losses import SIMILARITIES
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.spatial.image import on_grid
-from fmirnet_monai.utils import best_device, digest
+from fmirnet_monai.utils import digest, named_device
 
 from .guidance import Guidance
 from .intensity import Intensity, Percentiles, Window
@@ -71,7 +72,40 @@ class Method:
 
     def torch_device(self) -> torch.device:
         """The device named, or the best there is."""
-        return best_device() if self.device == "auto" else torch.device(self.device)
+        return named_device(self.device)
+
+    def identity(self) -> dict[str, Any]:
+        """What results depend on, as JSON; of bundles and of the feature extractor what their files hold.
+
+        Raises:
+            FileNotFoundError: when there is no such bundle.
+        """
+        apart = ("bundle", "guidance", "progress", "trust_bundle", "_loaded")
+        options = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in apart}
+        guidance = asdict(replace(self.guidance, extractor=None))
+        path = getattr(self.guidance.extractor, "path", None)
+        return {
+            **options,
+            "chosen": self.bundle is None,
+            "bundles": [content_of(folder, self.variant) for folder in self.bundles()],
+            "guidance": guidance | {"extractor": None if path is None else digest(path)},
+        }
+
+    def bundles(self) -> list[Path]:
+        """Folders of the bundles that may be taken.
+
+        Raises:
+            FileNotFoundError: when there is no such bundle.
+        """
+        if self.bundle == NO_BUNDLE:
+            return []
+        return [find_bundle(name) for name in ((BUNDLE_2D, BUNDLE_3D) if self.bundle is None else (self.bundle,))]
+
+    def anywhere(self) -> Method:
+        """The same for another working folder: a bundle of this one is named by its whole path."""
+        if self.bundle in (None, NO_BUNDLE):
+            return self
+        return replace(self, bundle=anywhere(str(self.bundle)))
 
     def register(self, moving: Tensor, fixed: Tensor, **parts: Any) -> Registration:
         """Register a pair; arguments and errors as :py:meth:`PairRegistrar.register` has them."""

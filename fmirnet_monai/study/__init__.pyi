@@ -1,5 +1,6 @@
-from .comparison import Cases, compare, failed_cases
+from .comparison import compare, failed_cases
 from .methods import Context, MethodSpec, parse_methods
+from .running import Cases
 from .study import run_study
 from .tuning import trials_table, tune
 

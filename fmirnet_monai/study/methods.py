@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fmirnet_monai.baselines import (
     ConvexAdamRegistrar,
@@ -20,11 +18,11 @@ from fmirnet_monai.baselines import (
     SynRegistrar,
     TimeVaryingRegistrar,
 )
-from fmirnet_monai.bundle import find_bundle, published_weights, read_config, variant_file
+from fmirnet_monai.bundle import anywhere, find_bundle, published_weights, read_config, variant_file
 from fmirnet_monai.registration import PairRegistrar, Registrar
 from fmirnet_monai.registration.intensity import Intensity, Percentiles
 from fmirnet_monai.registration.registrar import default_optimizer
-from fmirnet_monai.utils import read_json
+from fmirnet_monai.utils import digest, named_device, read_json
 
 from .training import TrainingJob
 
@@ -60,7 +58,7 @@ class Context:
             ``fmirnet`` where there is none.
         affine: stage before every method but ``identity``.
         intensity: ``"bundle"``, the bundle's own map to [0, 1], or ``"percentiles"``.
-        device: of networks and optimisation.
+        device: of networks and optimisation; auto for the best there is where a case is run.
         overrides: of the bundle's configs, for training and inference.
         trust_bundle: run what the configs of bundles say, in place of reading them as data.
     """
@@ -76,6 +74,11 @@ class Context:
     def settings(self) -> dict[str, Any]:
         """What results depend on."""
         return {key: value for key, value in asdict(self).items() if key != "trust_bundle"}
+
+    def anywhere(self) -> Context:
+        """The same for another working folder."""
+        models = None if self.models_dir is None else str(Path(self.models_dir).absolute())
+        return replace(self, bundle=anywhere(self.bundle), models_dir=models)
 
     def scale(self) -> Intensity:
         """The map of intensities to [0, 1] that all methods get and all images are measured in."""
@@ -146,6 +149,25 @@ class MethodSpec(Row):
         default = None if self.network == "fmirnet" else self.network
         return self.settings.get("variant", default)
 
+    def anywhere(self) -> MethodSpec:
+        """The same for another working folder."""
+        settings = dict(self.settings)
+        if "bundle" in settings:
+            settings["bundle"] = anywhere(settings["bundle"])
+        if settings.get("weights", "bundle") != "bundle":
+            settings["weights"] = str(Path(settings["weights"]).absolute())
+        return replace(self, settings=settings)
+
+    def content(self, context: Context) -> list[str]:
+        """SHA-256 of what a case depends on beside its files and the settings: of a network, its weights."""
+        if self.name in CLASSICAL or self.name == OPTIMISE:
+            return []
+        folder = find_bundle(self.settings.get("bundle", context.bundle))
+        try:
+            return [digest(self._weights(folder, context))]
+        except FileNotFoundError:  # which is told when it is built
+            return []
+
     def job(self, datalist: str, context: Context, common: Mapping[str, Any]) -> TrainingJob:
         """The run that trains its network.
 
@@ -179,7 +201,7 @@ class MethodSpec(Row):
                 return CLASSICAL[self.name](**common, **_tuples(self.settings))
             if self.name == OPTIMISE:
                 optimizer = default_optimizer(dims, aligned=affine != "off", **_tuples(self.settings))
-                device = torch.device(context.device)
+                device = named_device(context.device)
                 return Registrar(None, optimizer, spatial_dims=dims, device=device, **common)
         except TypeError as error:
             raise ValueError(f"{self.row}: {error}; check its settings {dict(self.settings)}.") from error
@@ -200,7 +222,7 @@ class MethodSpec(Row):
         elif settings:
             raise ValueError(f"{self.row}: a network has no settings {sorted(settings)} unless it is refined.")
         flips = self.settings.get("flips", False)
-        common = {**common, "trusted": context.trust_bundle, "device": torch.device(context.device)}
+        common = {**common, "trusted": context.trust_bundle, "device": named_device(context.device)}
         return Registrar.from_bundle(folder, refine, weights, self.variant, overrides, flips, **common)
 
     def _weights(self, folder: Path, context: Context) -> Path:

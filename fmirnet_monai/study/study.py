@@ -16,9 +16,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from fmirnet_monai.data import check_sections, load_volumes, read_sections
 from fmirnet_monai.utils import read_json, reason, write_text
 
-from .comparison import Cases, compare, kept_rows
+from .comparison import compare, kept_rows
 from .methods import Context, MethodSpec, read_tuned
 from .propagation import PropagationMethod, compare_propagation
+from .running import Cases
 from .segmentation import SegmentationMethod, compare_segmentation, kept_runs
 from .training import train_networks
 from .tuning import trials_table, tune

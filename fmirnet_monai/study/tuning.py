@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from fmirnet_monai.parallel import at_a_time
-from fmirnet_monai.utils import read_json, write_text
+from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.utils import named_device, read_json, write_text
 
-from .comparison import Cases, run_case
 from .methods import Context, MethodSpec
+from .running import Cases, run_case
 from .training import train_networks
 
 # what decides, in this order of preference: the first that the pairs have
@@ -30,6 +29,7 @@ def tune(
     output: str | Path,
     context: Context | None = None,
     training: Mapping[str, Any] | None = None,
+    workers: Workers | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Try every combination of each method's grid and store the best as JSON, which ``compare`` takes.
 
@@ -44,6 +44,7 @@ def tune(
         context: what all methods share.
         training: config overrides of the runs that try a network's loss weights, such as ``{"max_epochs": 3}``; each
             has a folder of the context's ``models_dir``, where ``compare`` finds the winner's.
+        workers: who tries, in place of processes of this computer.
 
     Returns:
         by method: ``settings`` of the winner, ``criterion``, and all ``trials``.
@@ -76,8 +77,19 @@ def tune(
         entry.update(_winner(entry["trials"]))
         write_text(path, json.dumps(content, indent=1) + "\n")
 
-    work = partial(_try, cases=cases, context=context)
-    at_a_time(work, todo, torch.device(context.device), "tuning", "trial", said=store, processes=True)
+    located = replace(cases, datalist=str(Path(cases.datalist).absolute()))
+    at_a_time(
+        partial(_try, cases=located, context=context.anywhere()),
+        [spec.anywhere() for spec in todo],
+        named_device(context.device),
+        "tuning",
+        "trial",
+        said=store,
+        processes=True,
+        workers=workers,
+        folder=path.absolute().parent,
+        lost=_lost,
+    )
     order = [_stored(trial) for trial in trials]
     for name, entry in entries.items():
         entry["trials"].sort(key=lambda trial: order.index(trial["settings"]) if trial["settings"] in order else -1)
@@ -130,6 +142,11 @@ def _try(spec: MethodSpec, cases: Cases, context: Context) -> tuple[str, dict[st
     means = {str(name): round(float(value), 6) for name, value in pd.DataFrame(rows).mean().items() if pd.notna(value)}
     trial = {"settings": _stored(spec), **means, "failed": len(errors), **({"error": errors[0]} if errors else {})}
     return spec.name, trial
+
+
+def _lost(spec: MethodSpec, reason: str) -> tuple[str, dict[str, Any]]:
+    """A trial of which nothing came."""
+    return spec.name, {"settings": _stored(spec), "failed": 1, "error": reason}
 
 
 def _winner(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,7 +32,6 @@ class Task:
         output: folder, which is there beforehand, that gets its results.
         result: file that is there when it has succeeded.
         allowed: patterns in ``output`` of what it may write though a file is at fault, such as the other pairs.
-        goes_on: words to add when it is started again.
         kept: patterns of what it writes to go on from, or to tell what failed.
     """
 
@@ -41,7 +40,6 @@ class Task:
     output: Path
     result: Path
     allowed: tuple[str, ...] = ()
-    goes_on: tuple[str, ...] = ()
     given: Mapping[str, Any] = field(default_factory=dict)
     kept: tuple[str, ...] = ("summary.csv", "cases/*")
 
@@ -136,12 +134,12 @@ def batch(folder: Path) -> Task:
     datalist, victim = write_list(folder / "in")
     words = ["register", "--datalist", str(datalist), "--output_dir", str(folder / "out"), *QUICK]
     done = folder / "out" / "0001_moving_1_to_fixed_1" / "metrics.json"
-    return Task(words, victim, folder / "out", done, ("0000_*/*", "summary.csv"), ("--skip_existing", "true"))
+    return Task(words, victim, folder / "out", done, ("0000_*/*", "summary.csv"))
 
 
 def batch_list(folder: Path) -> Task:
     task = batch(folder)
-    return Task(task.words, folder / "in" / "datalist.json", task.output, task.result, (), task.goes_on)
+    return Task(task.words, folder / "in" / "datalist.json", task.output, task.result)
 
 
 def compare(folder: Path) -> Task:

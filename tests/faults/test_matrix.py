@@ -59,7 +59,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, 
 def succeed(task: Task) -> None:
     task.output.mkdir(exist_ok=True)
     (task.output / "earlier.txt").write_text("of the user")
-    cli.main([*task.words, *task.goes_on])
+    cli.main(task.words)
     assert task.result.is_file() and (task.output / "earlier.txt").is_file()
     assert not list(task.output.rglob(".*"))
 

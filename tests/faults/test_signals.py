@@ -64,7 +64,7 @@ def prepare(folder: Path) -> Work:
 
 def batch(folder: Path) -> Work:
     """Two pairs at a time, each in a process of its own."""
-    return replace(of(long_list(folder), "", "--skip_existing", "true"), environment=(("OMP_NUM_THREADS", "2"),))
+    return replace(of(long_list(folder), ""), environment=(("OMP_NUM_THREADS", "2"),))
 
 
 def long_list(folder: Path) -> Task:
@@ -84,7 +84,7 @@ def compare(folder: Path) -> Work:
         "--methods",
         "demons",
     ]
-    return of(Task(words, datalist, folder / "out", folder / "out" / "comparison.md"), "demons")
+    return of(Task(words, datalist, folder / "out", folder / "out" / "comparison.md"), "comparing")
 
 
 def propagate(folder: Path) -> Work:
@@ -123,6 +123,7 @@ WORKS: dict[str, Callable[[Path], Work]] = {
     "prepare": prepare,
     "register": lambda folder: of(inputs.register(folder)),
     "batch": batch,
+    "cluster": lambda folder: of(long_list(folder), "25%", "--workers", "2"),
     "compare": compare,
     "propagate": propagate,
     "export": export,
@@ -219,7 +220,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
     assert running.process.wait(SECONDS) == 2
     line = running.said().strip().splitlines()[-1]
     assert line.startswith("fmirnet: error: registering: one of 2 processes was killed")
-    assert "--skip_existing true" in line and "Traceback" not in running.said()
+    assert "start the command again" in line and "Traceback" not in running.said()
     done = Running(work, tmp_path / "log.txt")
     assert done.process.wait(SECONDS) == 0, done.said()[-2000:]
     assert work.result.is_file() and not partial_files(tmp_path)

@@ -18,8 +18,8 @@ from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
 from fmirnet_monai.data import LoadedPair, load_pairs
 from fmirnet_monai.registration.intensity import Percentiles
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.study import Cases, Context, MethodSpec, compare, comparison, parse_methods
-from fmirnet_monai.study.comparison import resample_pair
+from fmirnet_monai.study import Cases, Context, MethodSpec, compare, parse_methods, running
+from fmirnet_monai.study.running import resample_pair
 from fmirnet_monai.utils import save_checkpoint
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "fmirnet_chaos"
@@ -151,13 +151,13 @@ def test_resampled_pair_keeps_its_place() -> None:
 
 
 def test_memory_is_measured_where_it_is_missing(cases: Cases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "peak_memory", lambda _: 7.0)
+    monkeypatch.setattr(running, "peak_memory", lambda _: 7.0)
     methods, few = parse_methods(["identity"]), replace(cases, count=2)
     text = compare(few, methods, tmp_path, pictures=0)
     assert "Peak memory" not in text
-    monkeypatch.setattr(comparison, "run_case", lambda *_: pytest.fail("run again"))
+    monkeypatch.setattr(running, "run_case", lambda *_: pytest.fail("run again"))
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
-    monkeypatch.setattr(comparison, "peak_memory", lambda _: pytest.fail("measured again"))
+    monkeypatch.setattr(running, "peak_memory", lambda _: pytest.fail("measured again"))
     assert "7.0 [n = 1]" in compare(few, methods, tmp_path, pictures=0, memory=True)
 
 
