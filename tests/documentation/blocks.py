@@ -70,9 +70,21 @@ def blocks(page: Path) -> list[Block]:
 
 
 def command_lines(text: str) -> list[list[str]]:
-    """The words of each command of a shell block; a line that ends with a backslash goes on."""
-    joined = re.sub(r"\\\n\s*", " ", text)
-    return [words for line in joined.splitlines() if (words := shlex.split(line, comments=True))]
+    """The words of each command of a shell block.
+
+    A line that ends with a backslash goes on; variables are filled in, and of a loop the first turn is taken.
+    """
+    variables: dict[str, str] = {}
+    found = []
+    for written in re.sub(r"\\\n\s*", " ", text).splitlines():
+        bare = re.sub(r"(^|\s)#(\s.*)?$", "", written).strip()  # a # in a word, as in network_def#combine, is none
+        line = re.sub(r"\$(\w+)", lambda name: variables.get(name[1], name[0]), bare)
+        if (loop := re.fullmatch(r"for (\w+) in (.*); do", line)) or (named := re.fullmatch(r"(\w+)=(.*)", line)):
+            name, value = (loop or named).groups()
+            variables[name] = shlex.split(value)[0]
+        elif line and line != "done":
+            found.append(shlex.split(line))
+    return found
 
 
 def own_words(words: list[str]) -> list[str] | None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from documentation.examples import write_examples
 
 
