@@ -59,7 +59,7 @@ def test_an_absent_package(absent: str, tmp_path: Path) -> None:
     )  # fmt: skip
     lines = done.stderr.replace("\r", "\n").strip().splitlines()
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert lines[-1].startswith("fmirnet_monai: error: ") and told in lines[-1]
+    assert lines[-1].startswith("fmirnet: error: ") and told in lines[-1]
     assert not [name for name, kind in digests(tmp_path / "out").items() if kind != "folder" and "cases/" not in name]
 
 
