@@ -45,7 +45,8 @@ def _section(name: str, command: Callable) -> str:
     }
     parameters, hints = inspect.signature(command).parameters.values(), get_type_hints(command)
     rows = [
-        f"| {_option(p)} | {cli._Words(hints[p.name])!r} | {_default(p.default)} | {meanings[p.name]} |" for p in parameters
+        f"| {_option(p)} | {cli._Words(hints[p.name])!r} | {_default(p.default)} | {meanings[p.name]} |"
+        for p in parameters
     ]
     table = ["| option | type | default | |", "|---|---|---|---|", *rows]
     return f"## fmirnet {name} {{ #{name.replace(' ', '-')} }}\n\n{text}\n\n" + "\n".join(table) + "\n\n"

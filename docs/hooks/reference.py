@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 def _page(room: str) -> str:
     path = f"fmirnet_monai.{room}"
-    module = f"# {path}\n\n::: {path}\n    options:\n      members: false\n      show_root_heading: false\n"
+    module = f"# {path}\n\n::: {path}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
     return module + "".join(_entry(path, name) for name in exported(room))
 
 

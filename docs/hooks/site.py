@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
+
+warnings.filterwarnings("ignore", category=DeprecationWarning)  # of libraries, which MkDocs would repeat
 
 import commands  # noqa: E402
 import reference  # noqa: E402
