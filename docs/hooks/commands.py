@@ -13,8 +13,8 @@ from fmirnet_monai import cli
 
 HEAD = """# Commands
 
-`fmirnet` and `python -m fmirnet_monai` are the same. `fmirnet COMMAND --help` tells what stands here. An option is written `--name value`;
-one of several values takes them separated by commas.
+`fmirnet` and `python -m fmirnet_monai` are the same. `fmirnet COMMAND --help` tells what stands here. An option is
+written `--name value`; one of several values takes them separated by commas.
 
 """
 
@@ -43,10 +43,10 @@ def _section(name: str, command: Callable) -> str:
         if part.kind is griffe.DocstringSectionKind.parameters
         for item in part.value
     }
-    parameters, hints = inspect.signature(command).parameters.values(), get_type_hints(command)
+    hints = get_type_hints(command)
     rows = [
         f"| {_option(p)} | {cli._Words(hints[p.name])!r} | {_default(p.default)} | {meanings[p.name]} |"
-        for p in parameters
+        for p in inspect.signature(command).parameters.values()
     ]
     table = ["| option | type | default | |", "|---|---|---|---|", *rows]
     return f"## fmirnet {name} {{ #{name.replace(' ', '-')} }}\n\n{text}\n\n" + "\n".join(table) + "\n\n"

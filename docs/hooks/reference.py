@@ -10,6 +10,7 @@ ROOMS = (
     *("registration", "spatial", "data", "transforms", "networks", "losses", "metrics", "engines"),
     *("baselines", "report", "study", "bundle"),
 )
+ROOM = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
 
 
 def exported(room: str) -> list[str]:
@@ -32,8 +33,8 @@ def pages() -> dict[str, str]:
 
 def _page(room: str) -> str:
     path = f"fmirnet_monai.{room}"
-    module = f"# {path}\n\n::: {path}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
-    return module + "".join(_entry(path, name) for name in exported(room))
+    entries = "".join(_entry(path, name) for name in exported(room))
+    return f"# {path}\n\n::: {path}\n    options: {ROOM}\n{entries}"
 
 
 def _entry(path: str, name: str) -> str:

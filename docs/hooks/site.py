@@ -81,7 +81,7 @@ def _spread(nav: Any, pages: list[str]) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to where in the site their targets are; of files of the repository that are no pages the text stays."""
+    """Lead links to where in the site their targets are; of those to files that are no pages the text stays."""
     places = copied_pages()
     here = {target: source for source, target in places.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
 
