@@ -49,12 +49,24 @@ def _look_up(node: ast.expr, names: dict[str, Any], place: str) -> Any:
     if owner is None or (isinstance(owner, _Instance) and owner.of is None):
         return None
     known = owner.of if isinstance(owner, _Instance) else owner
-    fields = getattr(known, "__annotations__", {})
-    if not hasattr(known, node.attr) and node.attr not in fields and not hasattr(known, "__getattr__"):
+    if not any(_has(one, node.attr) for one in ([known] if not isinstance(owner, _Instance) else _family(known))):
         raise ValueError(f"{place}: {ast.unparse(node)}: {known!r} has no {node.attr}")
     found = getattr(known, node.attr, None)
     is_method = isinstance(owner, _Instance) and inspect.isfunction(found)
     return found.__get__(object()) if is_method and found is not None else found
+
+
+def _family(known: type) -> list[type]:
+    """A class and all below it: what a function returns may be one of these."""
+    return [known, *(inner for below in known.__subclasses__() for inner in _family(below))]
+
+
+def _has(known: Any, name: str) -> bool:
+    """Whether an object, or those of a class, have an attribute, if only from ``__init__`` on."""
+    if hasattr(known, name) or hasattr(known, "__getattr__"):
+        return True
+    made = [one for one in getattr(known, "__mro__", ()) if one.__module__.startswith("fmirnet_monai")]
+    return any(name in one.__annotations__ or f"self.{name} = " in inspect.getsource(one) for one in made)
 
 
 def _check_call(node: ast.Call, names: dict[str, Any], place: str) -> None:

@@ -18,7 +18,22 @@ from fmirnet_monai import cli
 
 from .blocks import REPOSITORY, Block, bundle_words, command_lines, own_words
 
-PLAIN = ("mkdir", "ls", "cp", "cd", "cat", "echo", "export", "source", "curl", "git", "tar", "apptainer", "docker")
+PLAIN = (
+    "mkdir",
+    "ls",
+    "cp",
+    "cd",
+    "cat",
+    "echo",
+    "export",
+    "source",
+    "curl",
+    "git",
+    "tar",
+    "apptainer",
+    "docker",
+    "tensorboard",
+)
 FILE = re.compile(r"[\w./-]+\.(?:json|py|txt)")
 SETUP = configparser.ConfigParser()
 SETUP.read(REPOSITORY / "setup.cfg")
@@ -63,7 +78,7 @@ def _check_line(words: list[str], block: Block, copies: Mapping[str, Path]) -> N
         wanted = {name for word in words for found in re.findall(r"\[([\w,]+)\]", word) for name in found.split(",")}
         own_ones = any(re.search(r"(^\.|fmirnet|\.whl)", word) for word in words)
         _require(not own_ones or wanted <= EXTRAS, words, f"extras {wanted - EXTRAS} are not in setup.cfg")
-    elif words[0] in ("python", "pytest") or words[0].endswith("/python"):
+    elif words[0] in ("python", "python3", "pytest") or words[0].endswith("/python"):
         files = [word for word in words if FILE.fullmatch(word) and "/" in word and word.endswith(".py")]
         _require(all((REPOSITORY / file).is_file() for file in files), words)
     elif words[0] not in PLAIN:
@@ -126,11 +141,12 @@ def _find(file: str, block: Block, copies: Mapping[str, Path]) -> Path:
 
 
 def _has(content: Any, keys: list[str]) -> bool:
-    for key in keys:
-        inner = content.get(key) if isinstance(content, dict) else None
+    """Whether a config has a key; where named things are collected, as the terms of a loss, it may be new."""
+    for depth, key in enumerate(keys):
         if isinstance(content, list) and key.isdigit() and int(key) < len(content):
-            inner = content[int(key)]
-        elif not isinstance(content, dict) or key not in content:
-            return False
-        content = inner
+            content = content[int(key)]
+        elif isinstance(content, dict) and key in content:
+            content = content[key]
+        else:
+            return 0 < depth == len(keys) - 1 and isinstance(content, dict) and "_target_" not in content
     return True
