@@ -62,7 +62,7 @@ def bundle_root(name: str) -> str:
     workflows = [caller for caller in callers if isinstance(caller, ConfigWorkflow)]
     for workflow in workflows:
         if "@bundle_root" in str(workflow.parser.get("output_dir")):
-            require_outside(workflow.config_root_path)
+            require_outside(workflow.config_root_path.parent)
     running = [str(workflow.config_root_path.parent) for workflow in workflows]
     for folder in (*running, ".", f"bundles/{name}"):
         if (Path(folder) / "configs" / "metadata.json").is_file():

@@ -540,8 +540,9 @@ def register(
         dtype: of warped.nii.gz: float32, or same: as the moving image is stored, rounded and clipped.
         format: nifti, or dicom where both images are DICOM series: then the folder warped holds the registered series
             (stored as the moving one), transform.dcm the map (a Deformable Spatial Registration, or a Spatial
-            Registration where it is affine) and warped_label.dcm the label (SEG; pip install -e '.[dicom]'), in place
-            of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is written as it is.
+            Registration where it is affine) and warped_label.dcm the label (SEG; pip install
+            'fmirnet_monai[dicom]'), in place of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is
+            written as it is.
     """
     if unknown := [name for name in guide if name not in ("labels", "points")]:
         raise ValueError(f"guide must be labels, points or labels,points, got {unknown[0]!r}.")

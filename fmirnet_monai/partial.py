@@ -65,8 +65,8 @@ def require_outside(path: str | Path) -> None:
     """Raise PermissionError for a place in the installed package, which is not the user's to write to."""
     if PACKAGE in Path(path).resolve().parents:
         raise PermissionError(
-            f"{path}: lies in the installed package, where nothing is written; name another folder, or copy: "
-            "fmirnet bundle copy NAME --output_dir DIR"
+            f"{path}: lies in the installed package, where nothing is written; name another folder, or copy the bundle "
+            "that is to be trained: fmirnet bundle copy NAME --output_dir DIR"
         )
 
 

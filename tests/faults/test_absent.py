@@ -34,12 +34,12 @@ def compare_by(method: str) -> Callable[[Path], list[str]]:
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
-    "ants": (compare_by("syn"), "syn needs ANTs: pip install antspyx."),
-    "picsl_greedy": (compare_by("greedy"), "greedy needs greedy: pip install picsl-greedy."),
+    "ants": (compare_by("syn"), "syn needs ANTs: pip install 'fmirnet_monai[ants]'."),
+    "picsl_greedy": (compare_by("greedy"), "greedy needs greedy: pip install 'fmirnet_monai[greedy]'."),
     "matplotlib": (compare_by("identity"), "matplotlib is not installed; get it by: pip install 'matplotlib'."),
     "av": (
         lambda folder: ["phantom", "echonet", "--subjects", "1", "--output_dir", str(folder / "out")],
-        "av is not installed; get it by: pip install 'av'.",
+        "av is not installed; get it by: pip install 'fmirnet_monai[video]'.",
     ),
     "h5py": (lambda folder: inputs.register(folder).words, "h5py is not installed; get it by: pip install 'h5py'."),
     "onnxscript": (lambda folder: inputs.export(folder).words, "pip install 'fmirnet_monai[onnx]'"),
