@@ -10,7 +10,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 REPOSITORY = Path(__file__).parents[2]
-NEEDS = ("data", "gpu", "cluster", "server", "network", "minutes")
+NEEDS = ("data", "gpu", "cluster", "server", "network", "minutes", "docker")
 LANGUAGES = ("bash", "python", "json", "yaml", "text")  # text is shown, and neither run nor parsed
 MARKER = re.compile(r"<!-- needs: (.*?) -->")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -61,6 +62,14 @@ def test_what_a_page_shows_can_be_read(page: Path) -> None:
             json.loads(block.text)
         elif block.language == "yaml":
             list(yaml.safe_load_all(block.text))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in ALL if "docs" not in page.relative_to(REPOSITORY).parts[0]], ids=name
+)
+def test_links_lead_to_files_where_no_site_is_built(page: Path) -> None:
+    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", RUN)
