@@ -8,7 +8,9 @@ import pytest
 from commands import BUNDLES
 from monai.bundle import ConfigWorkflow
 
-from fmirnet_monai.bundle import bundle_root
+import fmirnet_monai
+from fmirnet_monai.bundle import bundle_root, copy_bundle
+from fmirnet_monai.utils import write_text
 
 
 def bundle(folder: Path) -> Path:
@@ -34,3 +36,29 @@ def test_a_bundle_is_where_its_config_is(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path / "bundles")
     with pytest.raises(FileNotFoundError, match="my_own is no bundle"):
         bundle_root("my_own")
+
+
+def test_a_copy_holds_the_bundle_and_nothing_of_its_runs(tmp_path: Path) -> None:
+    source = copy_bundle("fmirnet_echonet", tmp_path / "one")
+    assert source == tmp_path / "one" / "fmirnet_echonet"
+    (source / "runs" / "train").mkdir(parents=True)
+    (source / "runs" / "train" / "model.pt").touch()
+    (source / "models" / "mine.pt").touch()
+    copy = copy_bundle(source, tmp_path / "two")
+    files = {file.relative_to(copy).as_posix(): file for file in copy.rglob("*") if file.is_file()}
+    expected = {file.relative_to(BUNDLES / "fmirnet_echonet") for file in (BUNDLES / "fmirnet_echonet").rglob("*.json")}
+    assert {path.as_posix() for path in expected} | {"models/mine.pt", "models/model.pt", "LICENSE"} <= set(files)
+    assert not any(name.startswith("runs") for name in files)
+    with pytest.raises(FileExistsError, match="is there already; name another output_dir"):
+        copy_bundle(source, tmp_path / "two")
+    with pytest.raises(FileNotFoundError, match="nothing is no bundle"):
+        copy_bundle("nothing", tmp_path)
+
+
+def test_nothing_is_written_into_the_package(tmp_path: Path) -> None:
+    inside = Path(fmirnet_monai.__file__).parent / "bundles"
+    with pytest.raises(PermissionError, match="lies in the installed package, where nothing is written"):
+        copy_bundle("fmirnet_echonet", inside)
+    with pytest.raises(PermissionError, match="fmirnet bundle copy"):
+        write_text(inside / "file.txt", "")
+    assert not inside.exists()
