@@ -16,7 +16,7 @@ LABEL_APP := apps/fmirnet_label
 STUDIES ?= work/studies
 HOST ?= 127.0.0.1
 
-.PHONY: help install train test test-all tables speed lint audit format label-env label test-label clean
+.PHONY: help install train test test-all tables speed lint audit docs format label-env label test-label clean
 
 help:
 	@echo "make train   train fmirnet_chaos on the generated sample (about 2.5 minutes on two cores)"
@@ -28,6 +28,7 @@ help:
 	@echo "             this computer alone, unless HOST names an address that others reach: it asks for no password"
 	@echo "make test-label  ask such a server over REST (about two minutes, after an environment of its own)"
 	@echo "make audit   known weaknesses of the pinned packages; it asks their index"
+	@echo "make docs    the documentation, into work/site, without a network"
 	@echo "make format  format the code"
 	@echo "make clean   remove the environment, the sample and all runs"
 
@@ -70,6 +71,10 @@ tables: install
 
 speed: install
 	$(BIN)/python benchmarks/speed.py
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "pages: work/site/index.html"
 
 format: install
 	$(BIN)/ruff check --fix .

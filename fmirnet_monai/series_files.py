@@ -72,7 +72,7 @@ def register_series_files(
         options: what else.
 
     Returns:
-        the metrics of the whole series, see ``docs/metrics.md``, and how many frames have each verdict.
+        the metrics of the whole series, see ``docs/background/metrics.md``, and how many frames have each verdict.
 
     Raises:
         FileNotFoundError: for a file that does not exist.

@@ -44,7 +44,7 @@ from fmirnet_monai.spatial.roundtrip import Inversion
 from fmirnet_monai.utils import digest, replacing, versions, write_text
 
 FORMATS = ("nifti", "dicom")
-SCHEMA = 1  # of metrics.json, whose keys are in docs/metrics.md
+SCHEMA = 1  # of metrics.json, whose keys are in docs/background/metrics.md
 Images = tuple[str | None, str | None]  # moving and fixed, which a transform of FSL or AFNI was made for
 UNNAMED: Images = (None, None)
 

@@ -98,7 +98,7 @@ def test_everything_is_written_and_listed(written: Path) -> None:
     content = json.loads((written / "metrics.json").read_text())
     assert content["files"] == sorted(names)
     assert content["settings"]["label_frame"] == DRAWN and content["settings"]["reference"] == 0
-    documented = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs" / "metrics.md").read_text()))
+    documented = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs" / "background" / "metrics.md").read_text()))
     metrics = {name.removeprefix("before_") for name in (*content["metrics"], *content["frames"][0])}
     for keys in (content, metrics, content["seconds"], content["settings"], content["series"]):
         assert set(keys) <= documented

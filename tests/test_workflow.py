@@ -65,7 +65,7 @@ def test_register_writes_everything(registered: Path, files: dict[str, str]) -> 
 
 def test_metrics_json_is_as_documented(registered: Path, files: dict[str, str]) -> None:
     content = json.loads((registered / "metrics.json").read_text())
-    documented = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs" / "metrics.md").read_text()))
+    documented = set(re.findall(r"`(\w+)`", (REPOSITORY / "docs" / "background" / "metrics.md").read_text()))
     metrics = {name.removeprefix("before_") for name in content["metrics"]}
     for keys in (content, metrics, content["seconds"], content["settings"], content["versions"]):
         assert set(keys) <= documented

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,20 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Workflow
+from monai.engines.utils import IterationEvents
 
 from fmirnet_monai.utils import digest, process_rank, save_checkpoint, versions, write_text
 
+from .batch import mean_loss
+
 logger = logging.getLogger(__name__)
+
+
+def diverged(what: str) -> ValueError:
+    """The error that ends a training in which ``what`` is not finite any more."""
+    return ValueError(
+        f"learning_rate: training has diverged, {what} not finite. Start again in a new output_dir with a lower one."
+    )
 
 
 class TrainingCheckpoint:
@@ -25,6 +36,9 @@ class TrainingCheckpoint:
     and, when the evaluator has a new best key metric, ``model.pt`` (the bare state dict of the network, the form that
     MONAI's exports want) and beside it ``run.json``, which says what made it. Files are replaced whole, ``last.pt``
     last, so that a run killed at any moment loses at most the epoch it was in. Attach it after all other handlers.
+
+    A network whose weights are not finite is not saved: the run ends. So does one of 2-D images on a CPU at the first
+    loss that is not, for the gradient of sampling at such places would end the process (pytorch issue 24823).
 
     Args:
         output_dir: folder of the run.
@@ -65,6 +79,13 @@ class TrainingCheckpoint:
         """Attach to the trainer."""
         engine.add_event_handler(Events.STARTED, self.resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        if engine.state.device.type == "cpu":
+            engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self.require_finite)
+
+    def require_finite(self, engine: Workflow) -> None:
+        """Raise ValueError when the loss of 2-D images is not finite, before its gradient is computed."""
+        if engine.state.output["image"].dim() == 4 and not math.isfinite(mean_loss(engine.state.output)):
+            raise diverged("the loss is")
 
     def resume(self, engine: Workflow) -> None:
         """Load ``last.pt`` if the folder has one, also one of other versions.
@@ -107,7 +128,13 @@ class TrainingCheckpoint:
             logger.info("made by %s before, going on with %s", _told(earlier[-1]), _told(now))
 
     def save(self, engine: Workflow) -> None:
-        """Save the run, and the network where this epoch's is the best so far."""
+        """Save the run, and the network where this epoch's is the best so far.
+
+        Raises:
+            ValueError: when the network's weights are not finite.
+        """
+        if not all(bool(weights.isfinite().all()) for weights in self.save_dict["network"].parameters()):
+            raise diverged("the network's weights are")
         if process_rank() > 0:
             return
         progress = {

@@ -20,6 +20,7 @@ from fmirnet_monai.networks import LapIRN
 from fmirnet_monai.utils import process_rank
 
 from .batch import mean_loss
+from .checkpoint import diverged
 
 
 class EpochSeed:
@@ -158,10 +159,7 @@ class ClipGradients:
             return
         self.lost = 0 if torch.isfinite(norm) else self.lost + 1
         if self.lost > self.patience:
-            raise ValueError(
-                f"learning_rate: training has diverged, the loss of the last {self.lost} steps is not finite. Start "
-                "again in a new output_dir with a lower one."
-            )
+            raise diverged(f"the loss of the last {self.lost} steps is")
         if self.lost:
             self.optimizer.zero_grad()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,12 +30,13 @@ def trained(
     scaler: torch.amp.GradScaler | None = None,
     epoch_length: int | None = None,
     seen: list[float] | None = None,
+    lr: float = 1e-2,
     **arguments: Any,
 ) -> SupervisedTrainer:
     """Train a convolution in the folder, going on from what is there; every epoch's network is the best so far."""
     torch.manual_seed(1)
     network = nn.Conv2d(2, 2, 3, padding=1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     evaluator = SimpleNamespace(state=SimpleNamespace(best_metric=0.5, best_metric_epoch=0))
     checkpoint = TrainingCheckpoint(folder, {"network": network, "optimizer": optimizer}, evaluator, **arguments)
     trainer = SupervisedTrainer(
@@ -108,6 +110,17 @@ def test_a_run_without_a_scaler_goes_on_with_one_and_the_other_way(
     trained(tmp_path, 1, before)
     assert trained(tmp_path, 2, scaling()).state.epoch == 2
     assert trained(tmp_path, 3, before).state.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("lr", "epoch_length", "what"), [(1e30, None, "the loss is"), (math.inf, 1, "the network's weights are")]
+)
+def test_training_that_diverges_ends_and_saves_nothing(
+    lr: float, epoch_length: int | None, what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"learning_rate: training has diverged, {what} not finite. Start again"):
+        trained(tmp_path, 1, lr=lr, epoch_length=epoch_length)
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_say_what_made_them(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_exported_files_give_the_field_of_the_network(unpacked: Path, small_samp
 
 def test_example_without_pytorch_runs(unpacked: Path, small_sample: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    text = (BUNDLES.parent / "docs" / "onnx.md").read_text()
+    text = (BUNDLES.parent / "docs" / "how-to" / "onnx.md").read_text()
     (tmp_path / "example.py").write_text(text.split("```python\n")[1].split("```")[0])
     pair = load_pairs(small_sample / "datalist.json", "test")[0]
     words = [unpacked / "models" / "model.onnx", pair["moving"], pair["fixed"], "warped.nii.gz"]
