@@ -122,7 +122,8 @@ def _write_landmarks(folder: Path, grid: Grid, known: Map) -> None:
 
 def _write_slices(folder: Path) -> None:
     for side in ("pre", "post"):
-        for name, of in ((f"slice_{side}", f"{side}"), (f"slice_liver_{side}", f"liver_{side}")):
+        for of in (side, f"liver_{side}", f"t2_{side}"):
+            name = f"slice_{of}"
             volume = nib.load(folder / f"{of}.nii.gz")
             plane = np.repeat(np.repeat(np.asarray(volume.dataobj)[..., 13], 2, 0), 2, 1)
             grid = Grid(plane.shape, np.diag([-4.0, -4.0, 1.0]))
@@ -130,6 +131,7 @@ def _write_slices(folder: Path) -> None:
             if name == f"slice_{side}":
                 grey = np.clip((plane.astype(float) + 125) / 400 * 255, 0, 255).astype(np.uint8)
                 Image.fromarray(grey.T).save(folder / f"{name}.png")
+    shutil.copyfile(folder / "slice_t2_post.nii.gz", folder / "slice_mr.nii.gz")
 
 
 def _write_transforms(folder: Path) -> None:
