@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,13 +23,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fresh_copy(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
-    """Enter a copy of the example files."""
-
-    def enter() -> Path:
-        shutil.copytree(examples, tmp_path, dirs_exist_ok=True)
-        monkeypatch.chdir(tmp_path)
-        torch.manual_seed(0)
-        return tmp_path
-
-    return enter
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which the test is in."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    return tmp_path

@@ -20,6 +20,7 @@ from documentation.options import check_commands, copied_bundles
 
 from fmirnet_monai import cli
 
+Captured = pytest.CaptureFixture[str]
 TUTORIALS = REPOSITORY / "docs" / "tutorials"  # they train
 SHELL: dict[str, Callable[[list[str]], Any]] = {
     "cd": lambda words: os.chdir(words[0]),
@@ -39,11 +40,6 @@ def to_run(page: Path) -> list[Block]:
 
 
 ALL = pages()
-RUN = [
-    pytest.param(page, id=name(page), marks=[pytest.mark.slow] if page.parent == TUTORIALS else [])
-    for page in ALL
-    if to_run(page)
-]
 
 
 @pytest.mark.parametrize("page", ALL, ids=name)
@@ -64,33 +60,39 @@ def test_what_a_page_shows_can_be_read(page: Path) -> None:
             list(yaml.safe_load_all(block.text))
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in ALL if "docs" not in page.relative_to(REPOSITORY).parts[0]], ids=name
-)
+@pytest.mark.parametrize("page", [page for page in ALL if not name(page).startswith("docs/")], ids=name)
 def test_links_lead_to_files_where_no_site_is_built(page: Path) -> None:
     links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", RUN)
-def test_what_a_page_shows_runs(
-    page: Path, fresh_copy: Callable[[], Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = fresh_copy()
+@pytest.mark.parametrize("page", [page for page in ALL if to_run(page) and page.parent != TUTORIALS], ids=name)
+def test_what_a_page_shows_runs(page: Path, examples: Path, own_folder: Path, capfd: Captured) -> None:
+    shutil.copytree(examples, own_folder, dirs_exist_ok=True)
+    follow(page, capfd)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in ALL if to_run(page) and page.parent == TUTORIALS], ids=name)
+def test_a_tutorial_can_be_followed_in_an_empty_folder(page: Path, own_folder: Path, capfd: Captured) -> None:
+    follow(page, capfd)
+
+
+def follow(page: Path, capfd: Captured) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
-    monkeypatch.setattr(sys, "argv", ["fmirnet"])
     for block in to_run(page):
         if block.language == "python":
             exec(compile(block.text, block.place, "exec"), names)
             continue
         for words in command_lines(block.text):
             try:
-                run_line(words, folder)
+                run_line(words)
             except SystemExit as stop:
-                pytest.fail(f"{block.place}: {' '.join(words)}: ended with {stop.code}: {capfd.readouterr().err}")
+                said = capfd.readouterr().err.splitlines()[-1:]
+                pytest.fail(f"{block.place}: {' '.join(words)}: ended with {stop.code}: {said}")
 
 
-def run_line(words: list[str], folder: Path) -> None:
+def run_line(words: list[str]) -> None:
     if (own := own_words(words)) is not None:
         cli.main(own)
     elif (bundle := bundle_words(words)) is not None:
