@@ -1,4 +1,4 @@
-from . import bundle, data, export, profile, registration, report, series_files, spatial, study, utils, workflow
+from . import bundle, data, export, profile, registration, report, series_files, spatial, study, utils, workflow, zoo
 from .data import read_image, read_label, write_image
 from .registration import Method, Registerd, Registrar, Registration, register
 from .spatial import Affine, Chain, DisplacementField, Grid, resample
@@ -30,4 +30,5 @@ __all__ = [
     "utils",
     "workflow",
     "write_image",
+    "zoo",
 ]

@@ -390,6 +390,19 @@ def bundle_export(bundle: str, *, output_dir: str, trust_bundle: bool = False) -
     print(fm.export.export_bundle(bundle, output_dir, trust_bundle))
 
 
+def bundle_zoo(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> None:
+    """Write what a pull request to MONAI's model zoo takes, after the zoo's checks passed without this package.
+
+    Args:
+        bundle: name or folder of the bundle.
+        output_dir: folder to write the folder NAME into: models/NAME and its unit test as they go into the zoo's
+            repository, PULL_REQUEST.md and CHECKS.md.
+        trust_bundle: as in register.
+    """
+    require_folder(output_dir)
+    print(fm.zoo.write_zoo_folder(bundle, output_dir, trust_bundle))
+
+
 def register(
     *,
     output_dir: str,
@@ -1070,7 +1083,7 @@ COMMANDS: dict[str, Any] = {
     },
     "download": {"chaos": download_chaos},
     "phantom": {OWN: phantom, "echonet": phantom_echonet},
-    "bundle": {"export": bundle_export},
+    "bundle": {"export": bundle_export, "zoo": bundle_zoo},
     "publish": publish,
 }
 

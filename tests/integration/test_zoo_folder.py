@@ -1,0 +1,89 @@
+"""What a pull request to the model zoo takes: whole, without this package, and as the zoo's own checks want it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from commands import BUNDLES, here
+
+from fmirnet_monai.utils import digest
+from fmirnet_monai.zoo import folder, run_checks, write_zoo_folder
+
+NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/configs"))
+TRAINED = "fmirnet_echonet"  # whose unit test runs here, too
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of a bundle, to be broken."""
+    left = shutil.ignore_patterns("sample", "runs", "eval")
+    return shutil.copytree(BUNDLES / TRAINED, tmp_path / TRAINED, ignore=left)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_each_folder_passes_the_zoos_checks_without_the_package(name: str, tmp_path: Path) -> None:
+    made = write_zoo_folder(name, tmp_path, unit_tests=name == TRAINED)
+    assert {path.name for path in made.iterdir()} == {"models", "ci", "PULL_REQUEST.md", "CHECKS.md"}
+    page, request = ((made / f"{text}.md").read_text() for text in ("CHECKS", "PULL_REQUEST"))
+    version = json.loads((BUNDLES / name / "configs" / "metadata.json").read_text())["version"]
+    weights = made / "models" / name / "models" / "model.pt"
+    assert weights.read_bytes() == (BUNDLES / name / "models" / "model.pt").read_bytes()
+    assert digest(weights) in page and f"{name} {version}" in page and "TorchScript" in page
+    assert ("unit tests | 2 passed" in page) == (name == TRAINED)
+    assert "$" not in request and "non-commercial" not in request.lower().split("terms")[0]
+    assert "](../../" not in (made / "models" / name / "docs" / "README.md").read_text()
+    for file in made.rglob("*"):
+        assert file.is_dir() or str(BUNDLES.parent).encode() not in file.read_bytes(), file
+    # one thing wrong, and the checks say so
+    shutil.rmtree(made / "models" / name / "scripts" / "networks")
+    with pytest.raises(ValueError, match=f"{name}: fails the model zoo's checks: "):
+        run_checks(made, name, unit_tests=False)
+
+
+def test_what_is_there_already_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / TRAINED).mkdir()
+    (tmp_path / TRAINED / "mine.txt").write_text("of the user")
+    with pytest.raises(SystemExit):
+        here(capsys, "bundle", "zoo", TRAINED, output_dir=tmp_path)
+    assert "is there already; remove it or name another output_dir" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / TRAINED).iterdir()] == ["mine.txt"]
+
+
+FAULTS = {
+    "version": ("metadata.json", '"version": "', '"version": "9', r"version 9[\d.]+ is not in the changelog"),
+    "key": ("inference.json", '"inferer": {', '"infer": {', "inference.json has no inferer"),
+    "path": ("inference.json", "'/eval'", "'/home/me/eval'", "inference.json names /home/"),
+    "metadata": ("metadata.json", '"task"', '"tusk"', "fails the model zoo's checks: .*'task' is a required"),
+    "shape": ("metadata.json", '"num_channels": 2', '"num_channels": 3', "fails the model zoo's checks"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bundle_that_the_zoo_would_refuse_is_not_written(fault: str, bundle: Path, tmp_path: Path) -> None:
+    name, old, new, message = FAULTS[fault]
+    file = bundle / "configs" / name
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        write_zoo_folder(bundle, tmp_path / "out", unit_tests=False)
+    assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_a_large_file_is_put_aside_and_listed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "LIMIT", (bundle / "models" / "model.pt").stat().st_size - 1)
+    monkeypatch.setattr(folder, "run_checks", lambda *given: {"files": "all"})
+    made = write_zoo_folder(bundle, tmp_path / "out")
+    listed = json.loads((made / "models" / TRAINED / "large_files.json").read_text())["large_files"]
+    assert [item["path"] for item in listed] == ["models/model.pt"] and "FILL IN" in listed[0]["url"]
+    aside = made / "large_files" / listed[0]["path"]
+    assert listed[0]["hash_val"] == digest(aside) == digest(BUNDLES / TRAINED / "models" / "model.pt")
+    assert not (made / "models" / TRAINED / "models" / "model.pt").exists()
+    assert "models/model.pt from `large_files`" in (made / "PULL_REQUEST.md").read_text()
+    assert torch.load(aside, weights_only=True)
