@@ -39,6 +39,7 @@ NOTE = """\
 """
 EXPORTED = " `models` also\n> has the network as TorchScript and as ONNX."
 OUTSIDE = re.compile(r"\[([^]]+)\]\(\.\./\.\./[^)]*\)")  # a link from a bundle's page to what lies around the bundle
+MARKS = re.compile(r"<!-- needs: .* -->\n")  # of the pages' own tests
 
 
 def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = False) -> Path:
@@ -93,7 +94,7 @@ def copy_self_contained(source: Path, folder: Path, more: str = "") -> None:
     _carry_sources(folder)
     for page in (folder / "docs").glob("*.md"):
         note = NOTE.format(more=more) if page.name == "README.md" else ""
-        page.write_text(note + OUTSIDE.sub(r"\1", page.read_text()))
+        page.write_text(note + OUTSIDE.sub(r"\1", MARKS.sub("", page.read_text())))
 
 
 def export_torchscript(network: nn.Module, metadata: Mapping[str, Any], path: Path) -> None:

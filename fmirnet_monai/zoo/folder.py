@@ -143,6 +143,7 @@ def _request(name: str, metadata: Mapping[str, Any], folder: Path, large: list[s
         "packages": ", ".join(f"{key} {value}" for key, value in metadata["required_packages_version"].items()),
         "count": count,
         "terms": terms,
+        "license": metadata.get("weights_license", "not named in the metadata"),
         "ran": "ran" if tested else "was not run",
         "large": f"Upload {', '.join(large)} from `large_files`, and put the addresses into `large_files.json`: until "
         "then the zoo's checks fail."
