@@ -50,12 +50,18 @@ def test_what_is_there_already_is_left_alone(tmp_path: Path, capsys: pytest.Capt
     assert [path.name for path in (tmp_path / TRAINED).iterdir()] == ["mine.txt"]
 
 
+META, INFERENCE = "configs/metadata.json", "configs/inference.json"
 FAULTS = {
     "files": ("LICENSE", "", "", "LICENSE is missing"),
-    "paths": ("configs/inference.json", "'/eval'", "'/home/me/eval'", "inference.json names /home/"),
-    "version and changelog": ("configs/metadata.json", '"version": "', '"version": "9', "9.* is not in the changelog"),
-    "names of keys": ("configs/inference.json", '"inferer": {', '"infer": {', "inference.json has no inferer"),
-    "shapes of input and output": ("configs/metadata.json", '"num_channels": 2', '"num_channels": 3', "must have shape"),
+    "paths": (INFERENCE, "'/eval'", "'/home/me/eval'", "inference.json names /home/"),
+    "version and changelog": (META, '"version": "', '"version": "9', "9.* is not in the changelog"),
+    "names of keys": (INFERENCE, '"inferer": {', '"infer": {', "inference.json has no inferer"),
+    "shapes of input and output": (
+        "configs/metadata.json",
+        '"num_channels": 2',
+        '"num_channels": 3',
+        "must have shape",
+    ),
 }
 
 
