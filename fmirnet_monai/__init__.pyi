@@ -1,4 +1,19 @@
-from . import bundle, data, export, profile, registration, report, series_files, spatial, study, utils, workflow, zoo
+from . import (
+    bundle,
+    completion,
+    data,
+    demo,
+    export,
+    profile,
+    registration,
+    report,
+    series_files,
+    spatial,
+    study,
+    utils,
+    workflow,
+    zoo,
+)
 from .data import read_image, read_label, write_image
 from .registration import Method, Registerd, Registrar, Registration, register
 from .spatial import Affine, Chain, DisplacementField, Grid, resample
@@ -15,7 +30,9 @@ __all__ = [
     "Registration",
     "__version__",
     "bundle",
+    "completion",
     "data",
+    "demo",
     "export",
     "profile",
     "read_image",

@@ -1,4 +1,4 @@
-"""``python -m fmirnet_monai``: see :py:mod:`fmirnet_monai.cli`."""
+"""``python -m fmirnet_monai``, which is ``fmirnet``: see :py:mod:`fmirnet_monai.cli`."""
 
 from fmirnet_monai.cli import main
 

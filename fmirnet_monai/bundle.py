@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fmirnet_monai.output import new_files
+from fmirnet_monai.partial import require_outside
+from fmirnet_monai.terms import tell_terms
 from fmirnet_monai.utils import read_object, reason, save_checkpoint
 
 if TYPE_CHECKING:
     from fmirnet_monai.bundle_config import BundleConfig
 
 WEIGHTS = "models/model.pt"
+PACKAGE = Path(__file__).parent
+COPIED = ("LICENSE", "configs/**/*", "docs/**/*", "models/*.pt")  # of a bundle, without what runs of it have written
+
+
+def bundles_dir() -> Path:
+    """Folder of the bundles that come with the package, of an installed one in it, of a source tree beside it."""
+    packed = Path(str(resources.files(__name__.partition(".")[0]))) / "bundles"
+    return packed if packed.is_dir() else PACKAGE.parent / "bundles"
 
 
 def find_bundle(name: str | Path) -> Path:
-    """Folder of a bundle given by its path, or by its name under ``bundles`` here or beside the package.
+    """Folder of a bundle given by its path, or by its name under ``bundles`` here or among those of the package.
 
     Raises:
         FileNotFoundError: when there is no such bundle.
     """
-    beside = Path(__file__).parents[1] / "bundles"
+    beside = bundles_dir()
     for folder in (Path(name), Path("bundles") / name, beside / name):
         if (folder / "configs" / "inference.json").is_file():
             return folder
@@ -41,15 +54,47 @@ def bundle_root(name: str) -> str:
 
     Raises:
         FileNotFoundError: when there is no such bundle.
+        PermissionError: when what runs would write its results into the installed package.
     """
     from monai.bundle import ConfigWorkflow
 
     callers = (frame.frame.f_locals.get("self") for frame in inspect.stack(context=0))
-    running = [str(caller.config_root_path.parent) for caller in callers if isinstance(caller, ConfigWorkflow)]
+    workflows = [caller for caller in callers if isinstance(caller, ConfigWorkflow)]
+    for workflow in workflows:
+        if "@bundle_root" in str(workflow.parser.get("output_dir")):
+            require_outside(workflow.config_root_path.parent)
+    running = [str(workflow.config_root_path.parent) for workflow in workflows]
     for folder in (*running, ".", f"bundles/{name}"):
         if (Path(folder) / "configs" / "metadata.json").is_file():
             return folder
     return str(find_bundle(name))
+
+
+def copy_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
+    """Copy a bundle to a folder of its name where it can be changed and trained, whole or not at all.
+
+    Args:
+        bundle: its name or folder.
+        output_dir: folder that gets the copy.
+
+    Returns:
+        the copy's folder.
+
+    Raises:
+        FileNotFoundError: when there is no such bundle.
+        FileExistsError: when there is such a folder already.
+        OSError: when it can't be written.
+    """
+    source = find_bundle(bundle)
+    target = Path(output_dir) / source.resolve().name
+    if target.exists():
+        raise FileExistsError(f"{target}: is there already; name another output_dir, or remove it.")
+    with new_files(target) as partial:
+        for file in (file for pattern in COPIED for file in source.glob(pattern) if file.is_file()):
+            copied = partial / file.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copied)
+    return target
 
 
 def read_config(
@@ -158,6 +203,7 @@ def load_weights(network: torch.nn.Module, weights: str | Path | None) -> torch.
     if not path.is_file():
         raise FileNotFoundError(f"weights: no such file: {path}; train the bundle first.")
     path.open("rb").close()  # or one without rights would be taken for a damaged one
+    tell_terms(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises KeyError, EOFError, OSError, UnpicklingError, …

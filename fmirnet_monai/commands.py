@@ -1,4 +1,4 @@
-"""The commands of ``python -m fmirnet_monai``; each is a thin layer over a function of the package.
+"""The commands of ``fmirnet``; each is a thin layer over a function of the package.
 
 What they work with is loaded when one runs: reading the words of a command line, or its help, needs nothing of it.
 """
@@ -6,7 +6,10 @@ What they work with is loaded when one runs: reading the words of a command line
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,8 @@ from fmirnet_monai.output import require_folder
 if TYPE_CHECKING:
     from fmirnet_monai.registration import Verdict
     from fmirnet_monai.spatial.roundtrip import Inversion
+
+SHOWN = ("ssim", "dice", "tre_mean", "folding")  # of the demo's metrics
 
 
 def prepare_chaos(
@@ -403,6 +408,44 @@ def bundle_zoo(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> N
     print(fm.zoo.write_zoo_folder(bundle, output_dir, trust_bundle))
 
 
+def bundle_copy(bundle: str, *, output_dir: str) -> None:
+    """Copy a bundle to a folder of its name, where it can be changed and trained.
+
+    Args:
+        bundle: name or folder of the bundle.
+        output_dir: folder that gets the copy.
+    """
+    print(fm.bundle.copy_bundle(bundle, output_dir))
+
+
+def demo(*, output_dir: str | None = None, seed: int = 0, open: bool | None = None) -> None:  # noqa: A002
+    """Register a generated pair, which takes seconds and no data, and open the page that shows how it went.
+
+    Args:
+        output_dir: folder to write; by default a new one among the system's temporary files.
+        seed: another seed gives another pair.
+        open: open the page in the browser; by default where there is a screen and a terminal.
+    """
+    folder = tempfile.mkdtemp(prefix="fmirnet_demo_") if output_dir is None else output_dir
+    result = fm.demo.run_demo(folder, seed)
+    _print_values({name: value for name, value in result.metrics.items() if name.removeprefix("before_") in SHOWN})
+    _say_verdict(result.verdict)
+    page = Path(folder).absolute() / "report.html"
+    screen = sys.stdout.isatty() and (sys.platform in ("darwin", "win32") or "DISPLAY" in os.environ)
+    if (screen if open is None else open) and not webbrowser.open(page.as_uri()):
+        _note("there is no browser that could be opened.")
+    print(page)
+
+
+def completion(shell: str) -> None:
+    """Print the completion of commands and options for a shell: source <(fmirnet completion bash).
+
+    Args:
+        shell: bash, zsh, fish, tcsh or powershell.
+    """
+    print(fm.completion.completion_script(COMMANDS, shell))
+
+
 def register(
     *,
     output_dir: str,
@@ -510,8 +553,9 @@ def register(
         dtype: of warped.nii.gz: float32, or same: as the moving image is stored, rounded and clipped.
         format: nifti, or dicom where both images are DICOM series: then the folder warped holds the registered series
             (stored as the moving one), transform.dcm the map (a Deformable Spatial Registration, or a Spatial
-            Registration where it is affine) and warped_label.dcm the label (SEG; pip install -e '.[dicom]'), in place
-            of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is written as it is.
+            Registration where it is affine) and warped_label.dcm the label (SEG; pip install
+            'fmirnet_monai[dicom]'), in place of warped.nii.gz, displacement.nii.gz and warped_label.nii.gz; all else is
+            written as it is.
     """
     if unknown := [name for name in guide if name not in ("labels", "points")]:
         raise ValueError(f"guide must be labels, points or labels,points, got {unknown[0]!r}.")
@@ -1083,8 +1127,10 @@ COMMANDS: dict[str, Any] = {
     },
     "download": {"chaos": download_chaos},
     "phantom": {OWN: phantom, "echonet": phantom_echonet},
-    "bundle": {"export": bundle_export, "zoo": bundle_zoo},
+    "bundle": {"copy": bundle_copy, "export": bundle_export, "zoo": bundle_zoo},
     "publish": publish,
+    "demo": demo,
+    "completion": completion,
 }
 
 

@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 
-PROGRAM = PACKAGE = "fmirnet_monai"
+PROGRAM, PACKAGE = "fmirnet", "fmirnet_monai"
 FAILED, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes
 STOPPED = "interrupted; nothing is half-written, what was done before is kept: start the command again."
 EXTRAS = {  # of setup.cfg, by the modules that they bring
     **{"ants": "ants", "picsl_greedy": "greedy", "convexAdam": "convexadam"},
     **{"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "highdicom": "dicom"},
+    **{"av": "video", "tensorboard": "train", "tensorboardX": "train", "jsonschema": "zoo"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "ignite": "pytorch-ignite"}  # where the module has another name
 REMEDIES = {

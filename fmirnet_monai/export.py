@@ -23,7 +23,7 @@ from monai.networks import convert_to_torchscript
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from fmirnet_monai.bundle import find_bundle, load_network
+from fmirnet_monai.bundle import copy_bundle, find_bundle, load_network
 from fmirnet_monai.utils import package_version, read_object, replacing
 
 PACKAGE = "fmirnet_monai"
@@ -63,8 +63,7 @@ def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = Fa
     image = metadata["network_data_format"]["inputs"]["image"]
     shape = [image["num_channels"], *image["spatial_shape"]]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / source.name
-        copy_self_contained(source, folder, EXPORTED)
+        folder = copy_self_contained(source, temporary, EXPORTED)
         export_torchscript(network, metadata, folder / "models" / "model.ts")
         export_onnx(network, shape, folder / "models" / "model.onnx")
         check_torchscript(network, folder / "models" / "model.ts", shape)
@@ -77,24 +76,26 @@ def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = Fa
     return target
 
 
-def copy_self_contained(source: Path, folder: Path, more: str = "") -> None:
-    """Copy a bundle's configs, pages and weights, with the parts of this package that it needs in ``scripts``.
+def copy_self_contained(bundle: str | Path, output_dir: str | Path, more: str = "") -> Path:
+    """Copy a bundle, with the parts of this package that it needs in its ``scripts``.
 
     Args:
-        source: the bundle's folder.
-        folder: to write, which is not there yet.
+        bundle: its name or folder.
+        output_dir: folder that gets a folder of the bundle's name.
         more: a sentence about the form for the top of its page.
+
+    Returns:
+        the copy's folder.
+
+    Raises:
+        as :py:func:`fmirnet_monai.bundle.copy_bundle`.
     """
-    weights = [f"models/{file.name}" for file in sorted((source / "models").glob("*.pt"))]
-    for part in ("LICENSE", "configs", "docs", *weights):
-        if (source / part).exists():
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
-            copy(source / part, folder / part)
+    folder = copy_bundle(bundle, output_dir)
     _carry_sources(folder)
     for page in (folder / "docs").glob("*.md"):
         note = NOTE.format(more=more) if page.name == "README.md" else ""
         page.write_text(note + OUTSIDE.sub(r"\1", MARKS.sub("", page.read_text())))
+    return folder
 
 
 def export_torchscript(network: nn.Module, metadata: Mapping[str, Any], path: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fmirnet_monai.formats import known_suffix
-from fmirnet_monai.partial import partial_folder, writing
+from fmirnet_monai.partial import partial_folder, require_outside, writing
 
 METRICS = "metrics.json"
 RESULT = frozenset(
@@ -54,6 +54,7 @@ def require_folder(folder: str | Path) -> None:
     Raises:
         OSError: when they can't.
     """
+    require_outside(folder)
     there = next(path for path in (Path(folder), *Path(folder).absolute().parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{folder}: can't be made, {there} is a file; name another folder.")

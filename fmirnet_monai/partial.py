@@ -18,6 +18,7 @@ except ImportError:  # Windows, where what a killed run has left stays
     fcntl = None  # type: ignore[assignment]
 
 FAILED_WRITES = {errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EPERM, errno.EROFS}
+PACKAGE = Path(__file__).resolve().parent
 SELDOM = 100  # times as long as looking through a place takes, until it is done again
 _again: dict[Path, float] = {}  # from when on each place may be looked through again
 FORM = re.compile(r"\..+_partial_[0-9a-f]{12}")
@@ -60,6 +61,15 @@ def partial_folder(target: str | Path) -> Iterator[Path]:
                 place.rmdir()
 
 
+def require_outside(path: str | Path) -> None:
+    """Raise PermissionError for a place in the installed package, which is not the user's to write to."""
+    if PACKAGE in Path(path).resolve().parents:
+        raise PermissionError(
+            f"{path}: lies in the installed package, where nothing is written; name another folder, or copy the bundle "
+            "that is to be trained: fmirnet bundle copy NAME --output_dir DIR"
+        )
+
+
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
     """Turn what the system says of a full disk, a folder without rights, … into one line about ``path``.
@@ -67,6 +77,7 @@ def writing(path: str | Path) -> Iterator[None]:
     The body may read other files: what is said of those by name passes.
     """
     target = Path(path).absolute()
+    require_outside(target)
     try:
         yield
     except OSError as error:

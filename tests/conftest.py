@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,10 +15,19 @@ from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from fmirnet_monai.data import Pairing, find_chaos_cases, read_chaos_case, write_pairs, write_phantom
+from fmirnet_monai.terms import tell_terms
 
 SeriesWriter = Callable[..., list[Path]]
 REPOSITORY = Path(__file__).parents[1]
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="fmirnet_state_")  # of commands in processes of their own too
 REAL_DATA = Path(os.environ.get("FMIRNET_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terms_were_told() -> None:
+    """So that what a command says does not depend on which one was the first."""
+    for weights in REPOSITORY.glob("bundles/*/models/model.pt"):
+        tell_terms(weights)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from pathlib import Path
 
@@ -12,8 +11,10 @@ import torch
 from commands import BUNDLES
 from monai.bundle import ConfigWorkflow
 
-from fmirnet_monai.bundle import bundle_root, load_network
+import fmirnet_monai
+from fmirnet_monai.bundle import bundle_root, copy_bundle, load_network
 from fmirnet_monai.output import files_of
+from fmirnet_monai.utils import write_text
 
 NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/configs"))
 JOINT = ("rfcn_chaos", "runet_chaos")  # whose training counts the classes in the data
@@ -53,8 +54,7 @@ def test_monai_loads_the_network_from_a_folder_of_bundles(
         raise AssertionError(f"asked {address}")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    left = shutil.ignore_patterns("sample", "runs", "eval")
-    before = files_of(shutil.copytree(BUNDLES / name, tmp_path / name, ignore=left))
+    before = files_of(copy_bundle(name, tmp_path))
     override = {"out_channels": 2} if (name in JOINT and workflow == "train") else None
     try:
         network = monai.bundle.load(
@@ -66,3 +66,29 @@ def test_monai_loads_the_network_from_a_folder_of_bundles(
     expected = load_network(BUNDLES / name).state_dict()
     assert network.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+
+
+def test_a_copy_holds_the_bundle_and_nothing_of_its_runs(tmp_path: Path) -> None:
+    source = copy_bundle("fmirnet_echonet", tmp_path / "one")
+    assert source == tmp_path / "one" / "fmirnet_echonet"
+    (source / "runs" / "train").mkdir(parents=True)
+    (source / "runs" / "train" / "model.pt").touch()
+    (source / "models" / "mine.pt").touch()
+    copy = copy_bundle(source, tmp_path / "two")
+    files = {file.relative_to(copy).as_posix(): file for file in copy.rglob("*") if file.is_file()}
+    expected = {file.relative_to(BUNDLES / "fmirnet_echonet") for file in (BUNDLES / "fmirnet_echonet").rglob("*.json")}
+    assert {path.as_posix() for path in expected} | {"models/mine.pt", "models/model.pt", "LICENSE"} <= set(files)
+    assert not any(name.startswith("runs") for name in files)
+    with pytest.raises(FileExistsError, match="is there already; name another output_dir"):
+        copy_bundle(source, tmp_path / "two")
+    with pytest.raises(FileNotFoundError, match="nothing is no bundle"):
+        copy_bundle("nothing", tmp_path)
+
+
+def test_nothing_is_written_into_the_package(tmp_path: Path) -> None:
+    inside = Path(fmirnet_monai.__file__).parent / "bundles"
+    with pytest.raises(PermissionError, match="lies in the installed package, where nothing is written"):
+        copy_bundle("fmirnet_echonet", inside)
+    with pytest.raises(PermissionError, match="fmirnet bundle copy"):
+        write_text(inside / "file.txt", "")
+    assert not inside.exists()

@@ -49,8 +49,8 @@ def refused(words: Sequence[object], capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == ""
     assert err.endswith("\n") and err.count("\n") == 1, err
-    assert err.startswith("fmirnet_monai: error: "), err
-    return err.removeprefix("fmirnet_monai: error: ").strip()
+    assert err.startswith("fmirnet: error: "), err
+    return err.removeprefix("fmirnet: error: ").strip()
 
 
 def printed_path(capsys: pytest.CaptureFixture[str]) -> Path:
@@ -497,7 +497,7 @@ def test_fault_in_the_middle_has_a_line_of_its_own(
     assert stop.value.code == 2 and not (tmp_path / "out" / "datalist.json").exists()
     messages = [line for line in lines if "error:" in line]
     assert len(messages) == 1 and "Traceback" not in lines
-    assert re.match(r"fmirnet_monai: error: .*DICOM_anon: .* NaN or infinite", messages[0])
+    assert re.match(r"fmirnet: error: .*DICOM_anon: .* NaN or infinite", messages[0])
 
 
 # --- publish -----------------------------------------------------------------------------------------------------
@@ -606,8 +606,8 @@ def test_two_places_are_one_line_on_stderr(two_places: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         cli.main(["propagate", "--image", str(image), "--label", str(label), "--output", str(two_places / "o.nii.gz")])
     warning, error = capsys.readouterr().err.strip().splitlines()
-    assert warning.startswith(f"fmirnet_monai: warning: {image}: its qform and its sform lie up to 40 mm (26.7 voxels)")
-    assert error.startswith(f"fmirnet_monai: error: {label}: lies on another grid than {image}: its origin lies 40 mm")
+    assert warning.startswith(f"fmirnet: warning: {image}: its qform and its sform lie up to 40 mm (26.7 voxels)")
+    assert error.startswith(f"fmirnet: error: {label}: lies on another grid than {image}: its origin lies 40 mm")
 
 
 def test_two_places_through_a_datalist_are_said_once(two_places: Path) -> None:
@@ -616,7 +616,7 @@ def test_two_places_through_a_datalist_are_said_once(two_places: Path) -> None:
     result = run([*words, "--min_label_area", "0", "--fractions", "1,0,0"])
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stderr.splitlines() if "qform" in line]
-    assert len(said) == 1 and "fmirnet_monai: warning: " in said[0] and "warnings.warn" not in result.stderr
+    assert len(said) == 1 and "fmirnet: warning: " in said[0] and "warnings.warn" not in result.stderr
     for pair in load_pairs(two_places / "out" / "datalist.json", "training"):
         assert nib.load(pair["fixed"]).affine[0, 3] != 40
 

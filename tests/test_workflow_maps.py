@@ -63,7 +63,7 @@ def refused(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
             run(*line, **options)
         assert stopped.value.code == 2
         said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1 and said[0].startswith("fmirnet_monai: error: ")
+        assert len(said) == 1 and said[0].startswith("fmirnet: error: ")
         return said[0]
 
     return words

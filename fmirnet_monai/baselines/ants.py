@@ -52,7 +52,7 @@ class AntsRegistrar(ClassicalRegistrar):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not optional_import("ants")[1]:
-            raise ImportError(f"{self.name} needs ANTs: pip install antspyx.")
+            raise ImportError(f"{self.name} needs ANTs: pip install 'fmirnet_monai[ants]'.")
         require(self.metric in METRICS, "metric", f"one of {METRICS}", self.metric)
         require(self.radius >= 1, "radius", "at least 1 voxel", self.radius)
         require_iterations(self.iterations)

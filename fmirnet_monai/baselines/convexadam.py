@@ -52,7 +52,7 @@ class ConvexAdamRegistrar(ClassicalRegistrar):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not optional_import("convexAdam")[1]:
-            raise ImportError(f"{self.name} needs ConvexAdam: pip install convexadam.")
+            raise ImportError(f"{self.name} needs ConvexAdam: pip install 'fmirnet_monai[convexadam]'.")
         require(self.grid_spacing >= 1, "grid_spacing", "at least 1 voxel", self.grid_spacing)
         require(self.reach >= 1, "reach", "at least 1", self.reach)
         require(self.smoothness >= 0, "smoothness", "at least 0", self.smoothness)

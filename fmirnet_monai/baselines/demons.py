@@ -18,6 +18,7 @@ from fmirnet_monai.spatial.files import from_itk
 from .base import ClassicalRegistrar, Masks, require, require_iterations, shrink_factors
 from .itk_images import image_to_itk
 
+PYRAMID = "MultiResolutionPDEDeformableRegistration"
 FILTERS = {
     "plain": "DemonsRegistrationFilter",
     "symmetric": "SymmetricForcesDemonsRegistrationFilter",
@@ -56,6 +57,8 @@ class DemonsRegistrar(ClassicalRegistrar):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not hasattr(itk, PYRAMID):
+            raise ImportError(f"{self.name} needs ITK's registration: pip install 'fmirnet_monai[demons]'.")
         require(self.variant in FILTERS, "variant", f"one of {tuple(FILTERS)}", self.variant)
         require_iterations(self.iterations)
         require(self.field_sigma >= 0, "field_sigma", "at least 0", self.field_sigma)
@@ -72,7 +75,7 @@ class DemonsRegistrar(ClassicalRegistrar):
         demons.SetUpdateFieldStandardDeviations(self.update_sigma)
         demons.SetMaximumError(0.01)  # ITK's 0.1 cuts the Gaussians short
         levels = len(self.iterations)
-        pyramid = itk.MultiResolutionPDEDeformableRegistration[(*types, itk.F)].New()
+        pyramid = getattr(itk, PYRAMID)[(*types, itk.F)].New()
         pyramid.SetRegistrationFilter(demons)
         pyramid.SetFixedImage(images[0])
         pyramid.SetMovingImage(images[1])

@@ -59,7 +59,7 @@ class ElastixRegistrar(ClassicalRegistrar):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not hasattr(itk, "ElastixRegistrationMethod"):
-            raise ImportError(f"{self.name} needs elastix: pip install itk-elastix.")
+            raise ImportError(f"{self.name} needs elastix: pip install 'fmirnet_monai[elastix]'.")
         require(self.metric in METRICS, "metric", f"one of {METRICS}", self.metric)
         require(self.grid_spacing >= 1, "grid_spacing", "at least 1 voxel", self.grid_spacing)
         require(self.iterations >= 1, "iterations", "at least 1", self.iterations)

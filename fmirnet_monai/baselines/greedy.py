@@ -53,7 +53,7 @@ class GreedyRegistrar(ClassicalRegistrar):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not optional_import("picsl_greedy")[1]:
-            raise ImportError(f"{self.name} needs greedy: pip install picsl-greedy.")
+            raise ImportError(f"{self.name} needs greedy: pip install 'fmirnet_monai[greedy]'.")
         require(self.metric in METRICS, "metric", f"one of {METRICS}", self.metric)
         require(self.radius >= 1, "radius", "at least 1 voxel", self.radius)
         require_iterations(self.iterations)

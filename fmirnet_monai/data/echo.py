@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -184,6 +183,8 @@ def read_clip(path: str | Path) -> NDArray[np.uint8]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no such clip: {path}.")
+    import av
+
     with reading(path, "can't be decoded as video ({}); copy or download it again."), av.open(str(file)) as container:
         stream = container.streams.video[0]
         check_room((stream.width, stream.height), 1, file, SMALL, DEFLATED)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -81,6 +80,8 @@ def phantom_clip(seed: int, frames: int = 32, size: int = SIZE) -> tuple[NDArray
 def write_clip(clip: NDArray[np.uint8], path: str | Path, rate: int = 50) -> None:
     """Write grey values ``(frames, X, Y)`` as a motion-JPEG ``.avi``, as EchoNet's are."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    import av
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=rate)
         stream.width, stream.height, stream.pix_fmt = clip.shape[1], clip.shape[2], "yuvj420p"

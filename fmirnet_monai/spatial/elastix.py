@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .frames import numbers
 from .grid import Grid
-from .itk_transform import ItkTransform, from_itk_transform
+from .itk_transform import SPLINE, from_part
 from .maps import Map, chain
-from .parameters import check_parameters
 
 INITIAL = ("InitialTransformParameterFileName", "InitialTransformParametersFileName")  # from elastix 5.1 on; before
 SPLINES = ("BSplineTransform", "RecursiveBSplineTransform")
@@ -91,25 +89,16 @@ def _own(settings: Settings) -> Map:
 
 
 def _linear(settings: Settings, kind: str, parameters: NDArray[np.float64], dims: int) -> Map:
-    import itk
-
     if len(parameters) != LINEAR[kind][dims - 2]:
         raise ValueError(f"its {kind} has {len(parameters)} parameters where {LINEAR[kind][dims - 2]} belong")
-    if kind in ("TranslationTransform", "AffineTransform"):
-        transform = getattr(itk, kind)[itk.D, dims].New()
-    else:
-        transform = getattr(itk, kind.replace("Transform", f"{dims}DTransform"))[itk.D].New()
-    if kind != "TranslationTransform":
-        transform.SetCenter(_given(settings, "CenterOfRotationPoint", dims).tolist())
+    name = kind if kind in ("TranslationTransform", "AffineTransform") else kind.replace("T", f"{dims}DT")
+    fixed = [] if kind == "TranslationTransform" else _given(settings, "CenterOfRotationPoint", dims).tolist()
     if kind == "EulerTransform" and dims == 3:
-        transform.SetComputeZYX(settings.get("ComputeZYX") == ["true"])
-    transform.SetParameters(itk.OptimizerParameters[itk.D](parameters.tolist()))
-    return from_itk_transform(transform)
+        fixed.append(float(settings.get("ComputeZYX") == ["true"]))
+    return from_part((f"{name}_double_{dims}_{dims}", parameters, np.array(fixed)))
 
 
-def _spline(settings: Settings, parameters: NDArray[np.float64], dims: int) -> ItkTransform:
-    import itk
-
+def _spline(settings: Settings, parameters: NDArray[np.float64], dims: int) -> Map:
     _require(settings, "BSplineTransformSplineOrder", "3", "its B-splines are not cubic")
     _require(settings, "UseCyclicTransform", "false", "its B-splines are cyclic")
     size, spacing, origin = (_given(settings, f"Grid{name}", dims) for name in ("Size", "Spacing", "Origin"))
@@ -118,14 +107,10 @@ def _spline(settings: Settings, parameters: NDArray[np.float64], dims: int) -> I
         direction = _given(settings, "GridDirection", dims**2).reshape(dims, dims).T
     if "GridIndex" in settings:
         origin = origin + direction @ (spacing * _given(settings, "GridIndex", dims))
-    fixed = [float(number) for number in (*size, *origin, *spacing, *direction.flat)]
-    check_parameters(f"BSplineTransform_double_{dims}_{dims}", parameters, fixed)
     if not (size >= 4).all() or not (spacing > 0).all() or abs(np.linalg.det(direction)) < 1e-6:
         raise ValueError(f"its control points are no grid: {size.tolist()} of spacing {spacing.tolist()}")
-    transform: Any = itk.BSplineTransform[itk.D, dims, 3].New()
-    transform.SetFixedParameters(itk.OptimizerParameters[itk.D](fixed))
-    transform.SetParameters(itk.OptimizerParameters[itk.D](parameters.tolist()))
-    return ItkTransform(transform)
+    fixed = np.concatenate([size, origin, spacing, direction.ravel()])
+    return from_part((f"{SPLINE}_double_{dims}_{dims}", parameters, fixed))
 
 
 def _require(settings: Settings, name: str, value: str, otherwise: str) -> None:

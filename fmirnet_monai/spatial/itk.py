@@ -1,13 +1,12 @@
 """Transforms to and from ITK's files, which SimpleITK, ANTs and 3D Slicer read and write too.
 
-Fields in image files: :py:mod:`.files`; in HDF5: :py:mod:`.hdf5`; files of other tools: :py:mod:`.foreign`.
+Fields in image files: :py:mod:`.files`; HDF5: :py:mod:`.hdf5`; text and MATLAB's form: :py:mod:`.parameters`; files of
+other tools: :py:mod:`.foreign`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,16 +25,17 @@ from fmirnet_monai.utils import reading, reason, replacing
 from .dicom import read_registration
 from .dicom_elements import is_dicom
 from .displacement import DisplacementField, Inverse
-from .files import read_displacement, to_lps, write_displacement
+from .files import read_displacement, write_displacement
 from .foreign import read_foreign, write_foreign
-from .geometry import flip, set_geometry
 from .grid import Grid
 from .hdf5 import read_hdf5, write_hdf5
-from .itk_transform import ItkTransform, flip_lps, from_itk_transform
+from .itk_transform import COMPOSITE, Spline, flip_lps, from_itk_transform, from_part, to_part
 from .maps import Affine, Map, chain
-from .parameters import check_transform
+from .parameters import read_parts, write_parts
 
-__all__ = ["ItkTransform", "flip_lps", "from_itk_transform", "own_grid", "read_transform", "write_transform"]
+__all__ = ["Spline", "flip_lps", "from_itk_transform", "own_grid", "read_transform", "write_transform"]
+
+OTHER = (".xfm",)  # of MINC, by ITK's own reader
 
 
 def read_transform(path: str | Path, moving: Grid | None = None, fixed: Grid | None = None) -> Map:
@@ -61,22 +61,24 @@ def read_transform(path: str | Path, moving: Grid | None = None, fixed: Grid | N
     if found is None:
         remedy = "give its map in another form" if dicom else "write it by ITK or ANTs"
         with reading(path, f"not a transform, or damaged: {{}}; get it again, or {remedy}."):
-            found = read_registration(path) if dicom else _read(path)
+            found = read_registration(path) if dicom else _read(Path(path))
     for part in found.parts():
         if isinstance(part, DisplacementField) and not part.ddf.isfinite().all():
             raise ValueError(f"{path}: {int((~part.ddf.isfinite()).any(0).sum())} of its vectors are NaN or infinite.")
     return found
 
 
-def _read(path: str | Path) -> Map:
-    found = read_hdf5(path) if suffix_of(path, HDF5) else None
-    if found is not None:
-        return found
-    import itk
+def _read(path: Path) -> Map:
+    if suffix_of(path, OTHER):
+        import itk
 
-    if not suffix_of(path, HDF5):
-        check_transform(Path(path))
-    return chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
+        return chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
+    parts = [*(read_hdf5(path) if suffix_of(path, HDF5) else read_parts(path))]
+    if parts and parts[0][0].startswith(COMPOSITE):
+        parts = parts[1:]
+    if not parts:
+        raise ValueError("it holds no transform")
+    return chain(from_part(part) for part in parts[::-1])  # the last one is applied first
 
 
 def write_transform(
@@ -129,17 +131,13 @@ def write_transform(
 
 
 def _write(found: Map, path: Path, grid: Grid | None) -> None:
-    parts = list(found.parts())
-    if grid is not None and any(isinstance(part, Inverse) for part in parts):
-        parts = [DisplacementField.of(found, grid)[0]]
-    held = [_sampled(part) for part in parts]
-    plain = [part for part in held if not isinstance(part, ItkTransform)]
-    if suffix_of(path, HDF5) and len(plain) == len(held):
-        write_hdf5(plain, path)
-    else:
-        import itk
-
-        itk.transformwrite([_to_itk_transform(held)], str(path))
+    maps = list(found.parts())
+    if grid is not None and any(isinstance(part, Inverse) for part in maps):
+        maps = [DisplacementField.of(found, grid)[0]]
+    parts = [to_part(part) for part in maps[::-1]]
+    if len(parts) > 1 or not isinstance(maps[0], Affine):
+        parts = [(f"{COMPOSITE}_double_{found.dims}_{found.dims}", np.zeros(0), np.zeros(0)), *parts]
+    write_hdf5(parts, path) if suffix_of(path, HDF5) else write_parts(parts, path)
 
 
 def own_grid(found: Map) -> Grid | None:
@@ -148,44 +146,3 @@ def own_grid(found: Map) -> Grid | None:
     if isinstance(first, Inverse):
         return first.field.grid
     return first.grid if isinstance(first, DisplacementField) else None
-
-
-def _sampled(part: Map) -> Affine | DisplacementField | ItkTransform:
-    """What a file can hold of a map: an inverse is sampled on its field's grid."""
-    if isinstance(part, Inverse):
-        return DisplacementField.of(part, part.field.grid)[0]
-    assert isinstance(part, Affine | DisplacementField | ItkTransform), part
-    return part
-
-
-def _to_itk_transform(parts: Sequence[Affine | DisplacementField | ItkTransform]) -> Any:
-    """One transform of ITK, a composite where there are several parts."""
-    if len(parts) == 1 and isinstance(parts[0], ItkTransform):
-        return parts[0].transform
-    if len(parts) == 1 and isinstance(parts[0], Affine):
-        return _to_itk_affine(parts[0])
-    import itk
-
-    composite = itk.CompositeTransform[itk.D, parts[0].dims].New()
-    for part in parts[::-1]:  # the last one added is the first one applied
-        if isinstance(part, ItkTransform):
-            composite.AddTransform(part.transform)
-        elif isinstance(part, Affine):
-            composite.AddTransform(_to_itk_affine(part))
-        else:
-            vectors = itk.image_view_from_array(to_lps(part).astype(np.float64), is_vector=True)
-            set_geometry(vectors, part.grid)
-            inner = itk.DisplacementFieldTransform[itk.D, part.dims].New()
-            inner.SetDisplacementField(vectors)
-            composite.AddTransform(inner)
-    return composite
-
-
-def _to_itk_affine(found: Affine) -> Any:
-    import itk
-
-    turn = flip(found.dims)
-    result = itk.AffineTransform[itk.D, found.dims].New()
-    result.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(turn @ found.matrix[:-1, :-1] @ turn)))
-    result.SetOffset([float(v) for v in turn @ found.matrix[:-1, -1]])
-    return result

@@ -1,4 +1,7 @@
-"""Transforms of ITK in memory, as maps."""
+"""Transforms of ITK as maps, and maps as the numbers that its files hold of them.
+
+By ITK's core alone, and for most kinds without it: what its own readers of transforms load is half a gigabyte.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from .files import from_itk
-from .geometry import flip, set_geometry
+from .displacement import DisplacementField, Inverse
+from .files import from_itk, from_lps, to_lps
+from .geometry import flip, from_geometry, geometry
 from .grid import Grid
 from .maps import Affine, Map, Mapped, chain
+from .parameters import Part, check_parameters
+
+COMPOSITE, FIELD, SPLINE = "CompositeTransform", "DisplacementFieldTransform", "BSplineTransform"
+AFFINE, MATRICES = "AffineTransform", ("AffineTransform", "MatrixOffsetTransformBase")
+ORDER = 3  # of B-splines, the only one in ITK's files
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -22,72 +31,144 @@ def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class ItkTransform(Map):
-    """A transform of ITK that is neither affine nor a displacement field, such as B-splines.
-
-    ITK knows no map of many points at once: on a grid it is fast, for single points it takes some microseconds each. It
-    is taken to be known everywhere, as ITK does; B-splines move nothing beyond their control points.
+class Spline(Map):
+    """``x -> x + s(x)``, ``s`` a sum of cubic B-splines; where they don't overlap in full it moves nothing, as in ITK.
 
     Attributes:
-        transform: of ITK, in double precision.
+        coefficients: ``(D, *grid.shape)`` in mm along RAS+ axes.
+        grid: of the control points.
     """
 
-    transform: Any
+    coefficients: NDArray[np.float64]
+    grid: Grid
 
     @property
     def dims(self) -> int:
-        return int(self.transform.GetInputSpaceDimension())
+        return self.grid.dims
 
     def __call__(self, points: Tensor) -> Mapped:
-        places = flip_lps(points.cpu().double().reshape(-1, self.dims).numpy())
-        moved = flip_lps(
-            np.array([list(self.transform.TransformPoint(p)) for p in places.tolist()]).reshape(-1, self.dims)
-        )
+        from scipy.ndimage import map_coordinates
+
+        voxels = self.grid.to_voxel(points.detach().cpu().double()).numpy()
+        last = np.array(self.grid.shape) - 2
+        moved = ((voxels >= 1) & (voxels <= last)).all(-1)
+        shift = np.zeros_like(voxels)
+        for axis, values in enumerate(self.coefficients):
+            shift[moved, axis] = map_coordinates(values, voxels[moved].T, order=ORDER, mode="nearest", prefilter=False)
         inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
-        return torch.from_numpy(moved.copy()).to(points).reshape(points.shape), inside
-
-    def at(self, grid: Grid, slab: slice = slice(None), like: Tensor | None = None) -> Mapped:
-        import itk
-
-        begin, end, _ = slab.indices(grid.shape[0])
-        affine = grid.affine.copy()
-        affine[:-1, -1] = grid.to_world(np.array([begin, *[0] * (grid.dims - 1)]))
-        part = Grid((end - begin, *grid.shape[1:]), affine)
-        sampler = itk.TransformToDisplacementFieldFilter[
-            itk.Image[itk.Vector[itk.F, grid.dims], grid.dims], itk.D
-        ].New()
-        sampler.SetTransform(self.transform)
-        sampler.UseReferenceImageOn()
-        reference = itk.Image[itk.UC, grid.dims].New(Regions=list(part.shape))
-        set_geometry(reference, part)
-        sampler.SetReferenceImage(reference)
-        sampler.Update()
-        vectors = np.moveaxis(itk.array_view_from_image(sampler.GetOutput()), range(grid.dims), range(grid.dims)[::-1])
-        points = grid.to_world(grid.indices(slab, like))
-        moved = points + torch.from_numpy(flip_lps(vectors)).to(points)
-        return moved, torch.ones(moved.shape[:-1], dtype=torch.bool, device=moved.device)
+        return points + torch.from_numpy(shift).to(points), inside
 
     def inverse(self) -> Map:
-        """ITK's own inverse; ValueError where it has none."""
-        back = self.transform.GetInverseTransform()
-        if back is None:
-            name = type(self.transform).__name__.removeprefix("itk")
-            raise ValueError(f"{name} has no inverse of its own; make it a field first: compose it onto a reference.")
-        return from_itk_transform(back)
+        """ValueError: it has none in closed form."""
+        raise ValueError(f"{SPLINE} has no inverse of its own; make it a field first: compose it onto a reference.")
 
 
 def from_itk_transform(transform: Any) -> Map:
-    """A transform of ITK as a map: an affine one stays affine, a composite becomes a chain."""
-    if hasattr(transform, "GetNumberOfTransforms"):
-        import itk
+    """A transform of ITK as a map: an affine one stays affine, a composite becomes a chain.
 
+    Raises:
+        ValueError: for one that is neither affine, nor a displacement field, nor B-splines.
+    """
+    import itk
+
+    transform = itk.down_cast(transform)
+    if hasattr(transform, "GetNumberOfTransforms"):
         inner = [transform.GetNthTransform(i) for i in range(transform.GetNumberOfTransforms())]
-        return chain(from_itk_transform(itk.down_cast(part)) for part in inner[::-1])  # the last one is applied first
+        return chain(from_itk_transform(part) for part in inner[::-1])  # the last one is applied first
     if transform.IsLinear():
         return _affine(transform)
     if hasattr(transform, "GetDisplacementField"):
         return from_itk(transform.GetDisplacementField())
-    return ItkTransform(transform)
+    kind = transform.GetTransformTypeAsString()
+    if not kind.startswith(SPLINE):
+        raise ValueError(f"its {kind[:60]} is neither affine, a field nor B-splines; write its displacement field")
+    parameters, fixed = (np.array(list(p)) for p in (transform.GetParameters(), transform.GetFixedParameters()))
+    return from_part((kind, parameters, fixed))
+
+
+def from_part(part: Part) -> Map:
+    """What a file holds of one transform, as a map.
+
+    Args:
+        part: its kind as ITK names it, such as ``Euler3DTransform_double_3_3``, its parameters, and the fixed ones.
+
+    Raises:
+        ValueError: when ITK knows no such kind, or the numbers don't fit it.
+    """
+    kind, parameters, fixed = part
+    name, _, *axes = kind.split("_")
+    if len(axes) < 2 or axes[0] not in ("2", "3") or axes[1] != axes[0]:
+        raise ValueError(f"ITK knows no {kind[:60]!r} of 2-D or 3-D images")
+    dims = int(axes[0])
+    if name.endswith(FIELD):
+        grid = _placed(fixed, dims)
+        return from_lps(np.asarray(parameters).reshape(*grid.shape[::-1], dims), grid)
+    check_parameters(kind, parameters, fixed)
+    parameters, fixed = np.asarray(parameters, np.float64), np.asarray(fixed, np.float64)
+    if name in MATRICES and (len(parameters), len(fixed)) == (dims * (dims + 1), dims):
+        return Affine(_matrix(parameters, fixed, dims))
+    if name == SPLINE and len(axes) == 2:
+        grid = _placed(fixed, dims)
+        values = parameters.reshape(dims, *grid.shape[::-1]).transpose(0, *range(dims, 0, -1))
+        return Spline(np.tensordot(flip(dims), values, 1), grid)
+    return from_itk_transform(_made(name, dims, parameters, fixed))
+
+
+def to_part(found: Map) -> Part:
+    """What a file holds of a map that is no chain; an inverse is sampled on its field's grid.
+
+    Raises:
+        ValueError: when the axes of a field's grid are not at right angles, which ITK can't express.
+    """
+    dims = found.dims
+    if isinstance(found, Affine):
+        lps = flip(dims) @ found.matrix[:-1] @ np.diag([*np.diag(flip(dims)), 1.0])
+        return f"{AFFINE}_double_{dims}_{dims}", np.array([*lps[:, :-1].flat, *lps[:, -1]]), np.zeros(dims)
+    if isinstance(found, Inverse):
+        found = DisplacementField.of(found, found.field.grid)[0]
+    if isinstance(found, DisplacementField):  # its vectors in single precision
+        return f"{FIELD}_double_{dims}_{dims}", to_lps(found).reshape(-1), _place(found.grid)
+    assert isinstance(found, Spline), found
+    values = np.tensordot(flip(dims), found.coefficients, 1).transpose(0, *range(dims, 0, -1))
+    return f"{SPLINE}_double_{dims}_{dims}", values.reshape(-1), _place(found.grid)
+
+
+def _place(grid: Grid) -> NDArray[np.float64]:
+    origin, spacing, direction = geometry(grid)
+    return np.array([*grid.shape, *origin, *spacing, *np.asarray(direction).flat], dtype=np.float64)
+
+
+def _placed(fixed: ArrayLike, dims: int) -> Grid:
+    size, origin, spacing, direction = np.split(np.asarray(fixed, np.float64), [dims, 2 * dims, 3 * dims])
+    shape = tuple(int(n) for n in size)
+    return from_geometry(shape, origin, spacing, direction.reshape(dims, dims))
+
+
+def _made(name: str, dims: int, parameters: NDArray[np.float64], fixed: NDArray[np.float64]) -> Any:
+    """ITK's own transform of these numbers."""
+    import itk
+
+    template: Any = getattr(itk, name, None) if name.endswith("Transform") else None
+    known = [*template.keys()] if hasattr(template, "keys") else []
+    kinds = [key for key in ((itk.D, dims), (itk.D,)) if key in known]
+    if template is None or not kinds:
+        raise ValueError(f"ITK knows no {name[:60]!r} of {dims} axes")
+    transform = template[kinds[0]].New()
+    if len(fixed):
+        transform.SetFixedParameters(itk.OptimizerParameters[itk.D](fixed.tolist()))
+    if len(parameters) != transform.GetNumberOfParameters() or transform.GetInputSpaceDimension() != dims:
+        raise ValueError(f"its {name[:60]} has {len(parameters)} parameters, not {transform.GetNumberOfParameters()}")
+    transform.SetParameters(itk.OptimizerParameters[itk.D](parameters.tolist()))
+    return transform
+
+
+def _matrix(parameters: NDArray[np.float64], centre: NDArray[np.float64], dims: int) -> NDArray[np.float64]:
+    """In RAS+ mm, of a matrix and a translation about a centre in LPS."""
+    found = np.eye(dims + 1)
+    lps, turn = parameters[: dims**2].reshape(dims, dims), flip(dims)
+    found[:-1, :-1] = turn @ lps @ turn
+    found[:-1, -1] = turn @ (parameters[dims**2 :] + centre - lps @ centre)
+    return found
 
 
 def _affine(transform: Any) -> Affine:

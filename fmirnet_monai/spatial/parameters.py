@@ -1,10 +1,13 @@
-"""The numbers of ITK's transforms, looked at before ITK works with them: it takes any for a size or an angle."""
+"""The numbers of ITK's transforms: in its files of text and of MATLAB, and whether they can be.
+
+ITK takes any number for a size or an angle, so that they are looked at before it works with them.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from .headers import DIGITS, FARTHEST
 
+HEADER = "#Insight Transform File V1.0"
 ON_GRID = ("BSpline", "DisplacementField")  # kinds whose fixed parameters are size, origin, spacing and directions
 KINDS = {0: "f8", 10: "f4", 1000: "f8", 1010: "f4"}  # of MATLAB's numbers, from 1000 on the last byte first
-Part = tuple[str, NDArray[np.float64], NDArray[np.float64]]
+Part = tuple[str, NDArray, NDArray]  # kind as ITK names it, parameters, fixed parameters
 
 
-def check_transform(path: Path) -> None:
-    """Raise ValueError where a file of ITK's, ``.mat`` or text, holds numbers that no transform has."""
-    matlab = path.name.lower().endswith(".mat")
-    for part in _of_matlab(path.read_bytes()) if matlab else _of_text(path.read_text("utf-8", "replace")):
-        check_parameters(*part)
+def read_parts(path: Path) -> Iterator[Part]:
+    """The transforms of ITK's ``.mat`` or of its text, in the file's order; ValueError where it is damaged."""
+    if path.name.lower().endswith(".mat"):
+        return _of_matlab(path.read_bytes())
+    return _of_text(path.read_text("utf-8", "replace"))
+
+
+def write_parts(parts: Sequence[Part], path: Path) -> None:
+    """Write transforms in ITK's order, as ``.mat`` or text; OSError when it can't be written."""
+    if path.name.lower().endswith(".mat"):
+        from scipy.io import savemat
+
+        (kind, parameters, fixed) = parts[0]  # its form holds one of a kind
+        savemat(path, {kind: parameters, "fixed": fixed}, format="4", oned_as="column")
+        return
+    lines = [HEADER]
+    for number, (kind, parameters, fixed) in enumerate(parts):
+        lines += [f"#Transform {number}", f"Transform: {kind}", f"Parameters: {_words(parameters)}"]
+        lines += [f"FixedParameters: {_words(fixed)}"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _words(numbers: NDArray) -> str:
+    return " ".join(repr(float(number)) for number in numbers)
 
 
 def check_parameters(kind: str, parameters: ArrayLike, fixed: ArrayLike) -> None:

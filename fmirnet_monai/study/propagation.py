@@ -83,7 +83,7 @@ def interpolate_contours(image: MetaTensor, label: MetaTensor, annotation: Annot
     """ITK's morphological contour interpolation (Zukić et al., Insight Journal 2016), which looks at no image."""
     itk, available = optional_import("itk")
     if not available or not hasattr(itk, "MorphologicalContourInterpolator"):
-        raise ValueError("morphological: needs 'pip install itk-morphologicalcontourinterpolation'.")
+        raise ValueError("morphological: needs ITK's contours: pip install 'fmirnet_monai[contours]'.")
     ids, numbered = np.unique(convert_to_tensor(label, track_meta=False)[0].numpy(), return_inverse=True)
     stored = itk.image_from_array(np.ascontiguousarray(numbered.reshape(label.shape[1:]).T.astype(np.uint8)))
     threads = itk.MultiThreaderBase.GetGlobalDefaultNumberOfThreads()

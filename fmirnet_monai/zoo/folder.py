@@ -15,6 +15,7 @@ from typing import Any
 from fmirnet_monai.bundle import find_bundle, load_network
 from fmirnet_monai.export import SCRIPTS, copy_self_contained
 from fmirnet_monai.output import new_files
+from fmirnet_monai.terms import weights_license
 from fmirnet_monai.utils import digest, package_version, read_object, versions
 
 HERE = Path(__file__).parent
@@ -53,8 +54,7 @@ def write_zoo_folder(
         raise ValueError("jsonschema is not installed; the zoo's checks need: pip install 'fmirnet_monai[zoo]'.")
     load_network(source, trusted=trusted)  # as data, before MONAI runs what stands there
     with new_files(target) as partial:
-        folder = partial / "models" / name
-        copy_self_contained(source, folder)
+        folder = copy_self_contained(source, partial / "models")
         metadata = read_object(folder / "configs" / "metadata.json")
         test = partial / "ci" / "unit_tests" / f"test_{name}.py"
         test.parent.mkdir(parents=True)
@@ -143,7 +143,7 @@ def _request(name: str, metadata: Mapping[str, Any], folder: Path, large: list[s
         "packages": ", ".join(f"{key} {value}" for key, value in metadata["required_packages_version"].items()),
         "count": count,
         "terms": terms,
-        "license": metadata.get("weights_license", "not named in the metadata"),
+        "license": weights_license(folder) or "not named in the metadata",
         "ran": "ran" if tested else "was not run",
         "large": f"Upload {', '.join(large)} from `large_files`, and put the addresses into `large_files.json`: until "
         "then the zoo's checks fail."

@@ -60,7 +60,7 @@ def test_wrong_number_of_time_points_is_named() -> None:
 
 def test_without_ants_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ants, "optional_import", lambda name: (None, False))
-    with pytest.raises(ImportError, match="SyN needs ANTs: pip install antspyx"):
+    with pytest.raises(ImportError, match=r"SyN needs ANTs: pip install 'fmirnet_monai\[ants\]'"):
         SynRegistrar()
 
 

@@ -34,12 +34,12 @@ def compare_by(method: str) -> Callable[[Path], list[str]]:
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], str]] = {
-    "ants": (compare_by("syn"), "syn needs ANTs: pip install antspyx."),
-    "picsl_greedy": (compare_by("greedy"), "greedy needs greedy: pip install picsl-greedy."),
+    "ants": (compare_by("syn"), "syn needs ANTs: pip install 'fmirnet_monai[ants]'."),
+    "picsl_greedy": (compare_by("greedy"), "greedy needs greedy: pip install 'fmirnet_monai[greedy]'."),
     "matplotlib": (compare_by("identity"), "matplotlib is not installed; get it by: pip install 'matplotlib'."),
     "av": (
         lambda folder: ["phantom", "echonet", "--subjects", "1", "--output_dir", str(folder / "out")],
-        "av is not installed; get it by: pip install 'av'.",
+        "av is not installed; get it by: pip install 'fmirnet_monai[video]'.",
     ),
     "h5py": (lambda folder: inputs.register(folder).words, "h5py is not installed; get it by: pip install 'h5py'."),
     "onnxscript": (lambda folder: inputs.export(folder).words, "pip install 'fmirnet_monai[onnx]'"),
@@ -59,7 +59,7 @@ def test_an_absent_package(absent: str, tmp_path: Path) -> None:
     )  # fmt: skip
     lines = done.stderr.replace("\r", "\n").strip().splitlines()
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert lines[-1].startswith("fmirnet_monai: error: ") and told in lines[-1]
+    assert lines[-1].startswith("fmirnet: error: ") and told in lines[-1]
     assert not [name for name, kind in digests(tmp_path / "out").items() if kind != "folder" and "cases/" not in name]
 
 

@@ -88,7 +88,7 @@ def test_the_program_says_it_in_one_line_and_goes_on(config: str, tmp_path: Path
         failed = bundle_run(BUNDLE / "configs" / f"{config}.json", **overrides(task, config))
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     line = failed.stderr.strip().splitlines()[-1]
-    assert line.startswith(f"fmirnet_monai: error: {task.victim}: 1 of 896 intensities are NaN")
+    assert line.startswith(f"fmirnet: error: {task.victim}: 1 of 896 intensities are NaN")
     done = bundle_run(BUNDLE / "configs" / f"{config}.json", **overrides(task, config))
     assert done.returncode == 0, done.stderr
     said = [line for line in re.split(r"[\r\n]+", done.stderr) if line.strip() and not re.search(r"\d+/\d+", line)]

@@ -51,7 +51,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, 
     out, err = capsys.readouterr()
     lines = err.replace("\r", "\n").strip().splitlines()
     assert stop.value.code == 2 and "Traceback" not in err
-    assert lines[-1].startswith("fmirnet_monai: error: "), err
+    assert lines[-1].startswith("fmirnet: error: "), err
     assert sum("error:" in line for line in lines) == 1, err
     return lines[-1], out + err
 

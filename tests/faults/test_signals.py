@@ -197,7 +197,7 @@ def test_a_signal(name: str, tmp_path: Path) -> None:
         assert running.process.wait(SECONDS) in CODES[number], running.said()[-2000:]
         if number != signal.SIGKILL:
             lines = running.said().strip().splitlines()
-            assert lines[-1].startswith("fmirnet_monai: error: interrupted; "), lines[-5:]
+            assert lines[-1].startswith("fmirnet: error: interrupted; "), lines[-5:]
             assert "Traceback" not in running.said() and sum("error:" in line for line in lines) == 1
             assert not partial_files(work.output)
         assert not work.result.exists()
@@ -218,7 +218,7 @@ def test_a_worker_that_dies(tmp_path: Path) -> None:
     os.kill(workers[0], signal.SIGKILL)
     assert running.process.wait(SECONDS) == 2
     line = running.said().strip().splitlines()[-1]
-    assert line.startswith("fmirnet_monai: error: registering: one of 2 processes was killed")
+    assert line.startswith("fmirnet: error: registering: one of 2 processes was killed")
     assert "--skip_existing true" in line and "Traceback" not in running.said()
     done = Running(work, tmp_path / "log.txt")
     assert done.process.wait(SECONDS) == 0, done.said()[-2000:]

@@ -256,7 +256,7 @@ def test_volumes_for_a_bundle_of_slices_are_refused_in_one_line(tmp_path: Path) 
     result = bundle_run(root / "configs" / "inference.json", cwd=tmp_path, pairs=[pair], output_dir=tmp_path / "out")
     assert result.returncode != 0
     (line,) = [line for line in result.stderr.splitlines() if "error" in line]
-    assert line.startswith("fmirnet_monai: error: ") and "volume.nii.gz: has 3 axes" in line
+    assert line.startswith("fmirnet: error: ") and "volume.nii.gz: has 3 axes" in line
     assert "Traceback" not in result.stderr
     assert not (root / "sample").exists() and not list(tmp_path.glob("out/*"))
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from fmirnet_monai.spatial import Affine, Chain, DisplacementField, Grid, chain
-from fmirnet_monai.spatial.itk import ItkTransform, read_transform, write_transform
+from fmirnet_monai.spatial.itk import Spline, read_transform, write_transform
 
 from .conftest import random_affine, random_field, random_grid, sitk_points, transform_of
 
@@ -130,7 +130,7 @@ def test_b_splines_are_itk_s(tmp_path: Path) -> None:
     whole = sitk.CompositeTransform([shift, spline])
     sitk.WriteTransform(whole, str(tmp_path / "spline.h5"))
     found = read_transform(tmp_path / "spline.h5")
-    assert isinstance(found.parts()[0], ItkTransform)
+    assert isinstance(found.parts()[0], Spline)
     plain = Grid((16, 15, 14), np.diag([-1.0, -1.0, 1.0, 1.0]))
     points = plain.points()
     expected = sitk_points(whole, points)
@@ -139,6 +139,17 @@ def test_b_splines_are_itk_s(tmp_path: Path) -> None:
     np.testing.assert_allclose(dense(torch.from_numpy(points))[0], expected, atol=1e-4)
     with pytest.raises(ValueError, match="has no inverse of its own"):
         found.inverse()
+    again = write_transform(chain(found.parts()[::-1]), tmp_path / "again.h5")
+    swapped = sitk.CompositeTransform([spline, shift])
+    np.testing.assert_allclose(sitk_points(sitk.ReadTransform(str(again)), points), sitk_points(swapped, points))
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+def test_other_kinds_are_refused_by_name(suffix: str, tmp_path: Path) -> None:
+    perspective = itk.Rigid3DPerspectiveTransform[itk.D].New()
+    itk.transformwrite([perspective], str(tmp_path / f"a{suffix}"))
+    with pytest.raises(ValueError, match=rf"a\{suffix}: not a transform.*Rigid3DPerspectiveTransform"):
+        read_transform(tmp_path / f"a{suffix}")
 
 
 def test_an_inverse_is_written_as_a_field(tmp_path: Path) -> None:
