@@ -402,7 +402,7 @@ def bundle_zoo(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> N
         bundle: name or folder of the bundle.
         output_dir: folder to write the folder NAME into: models/NAME and its unit test as they go into the zoo's
             repository, PULL_REQUEST.md and CHECKS.md.
-        trust_bundle: as in register.
+        trust_bundle: the checks run what the bundle's configs say; true is needed for any but the package's own.
     """
     require_folder(output_dir)
     print(fm.zoo.write_zoo_folder(bundle, output_dir, trust_bundle))

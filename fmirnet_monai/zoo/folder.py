@@ -12,7 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from fmirnet_monai.bundle import find_bundle, load_network
+from fmirnet_monai.bundle import bundles_dir, find_bundle
+from fmirnet_monai.bundle_config import TRUST
 from fmirnet_monai.export import SCRIPTS, copy_self_contained
 from fmirnet_monai.output import new_files
 from fmirnet_monai.terms import weights_license
@@ -35,16 +36,16 @@ def write_zoo_folder(
         output_dir: folder that gets a folder of the bundle's name, whole or not at all: ``models/NAME`` and
             ``ci/unit_tests/test_NAME.py`` as they go into the repository, ``PULL_REQUEST.md`` and ``CHECKS.md`` for
             whoever opens it, and ``large_files`` where there are files that the zoo takes by address only.
-        trusted: run what the bundle's config says, see :py:func:`fmirnet_monai.bundle.read_config`.
+        trusted: a bundle that is none of the package's may run what its configs say, which the zoo's checks do.
         unit_tests: run the unit test too, which trains.
 
     Returns:
         path of that folder.
 
     Raises:
-        FileNotFoundError: when there is no such bundle, or it has no weights.
+        FileNotFoundError: when there is no such bundle.
         FileExistsError: when the folder is there already.
-        ValueError: when jsonschema is missing, or a check fails.
+        ValueError: when jsonschema is missing, the bundle is not trusted, or a check fails.
     """
     source = find_bundle(bundle).resolve()
     name, target = source.name, Path(output_dir) / source.name
@@ -52,7 +53,8 @@ def write_zoo_folder(
         raise FileExistsError(f"{target}: is there already; remove it or name another output_dir.")
     if package_version("jsonschema") == "not installed":
         raise ValueError("jsonschema is not installed; the zoo's checks need: pip install 'fmirnet_monai[zoo]'.")
-    load_network(source, trusted=trusted)  # as data, before MONAI runs what stands there
+    if not trusted and bundles_dir().resolve() not in source.parents:
+        raise ValueError(f"{source}: the zoo's checks run what its configs say; {TRUST}.")
     with new_files(target) as partial:
         folder = copy_self_contained(source, partial / "models")
         metadata = read_object(folder / "configs" / "metadata.json")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from commands import BUNDLES, here
 
+from fmirnet_monai.bundle import copy_bundle
 from fmirnet_monai.utils import digest
 from fmirnet_monai.zoo import checks, folder, write_zoo_folder
 
@@ -20,8 +20,7 @@ TRAINED = "fmirnet_echonet"  # whose unit test runs here, too
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A copy of a bundle, to be broken."""
-    left = shutil.ignore_patterns("sample", "runs", "eval")
-    return shutil.copytree(BUNDLES / TRAINED, tmp_path / TRAINED, ignore=left)
+    return copy_bundle(TRAINED, tmp_path)
 
 
 @pytest.mark.slow
@@ -86,14 +85,20 @@ def test_nothing_is_written_where_a_check_fails(bundle: Path, tmp_path: Path) ->
     file = bundle / "configs" / "metadata.json"
     file.write_text(file.read_text().replace('"task"', '"tusk"'))
     with pytest.raises(ValueError, match="fails the model zoo's checks: Failed validating against schema"):
-        write_zoo_folder(bundle, tmp_path / "out", unit_tests=False)
+        write_zoo_folder(bundle, tmp_path / "out", trusted=True, unit_tests=False)
     assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_a_bundle_from_elsewhere_is_run_only_where_it_is_trusted(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the zoo's checks run what its configs say; give --trust_bundle true"):
+        write_zoo_folder(bundle, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_large_file_is_put_aside_and_listed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "LIMIT", (bundle / "models" / "model.pt").stat().st_size - 1)
     monkeypatch.setattr(folder, "run_checks", lambda *given: {"files": "all"})
-    made = write_zoo_folder(bundle, tmp_path / "out")
+    made = write_zoo_folder(bundle, tmp_path / "out", trusted=True)
     listed = json.loads((made / "models" / TRAINED / "large_files.json").read_text())["large_files"]
     assert [item["path"] for item in listed] == ["models/model.pt"] and "FILL IN" in listed[0]["url"]
     aside = made / "large_files" / listed[0]["path"]
