@@ -141,7 +141,8 @@ def _request(name: str, metadata: Mapping[str, Any], folder: Path, large: list[s
         "title": metadata.get("name", name),
         "description": metadata["description"],
         "use": metadata.get("intended_use", "not stated"),
-        "figures": ", ".join(f"{key} {value}" for key, value in metadata.get("eval_metrics", {}).items()) or "none",
+        "figures": ", ".join(f"{key} {value}" for key, value in metadata.get("eval_metrics", {}).items())
+        or "not in the metadata",
         "packages": ", ".join(f"{key} {value}" for key, value in metadata["required_packages_version"].items()),
         "count": count,
         "terms": terms,
