@@ -405,6 +405,7 @@ def bundle_zoo(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> N
         trust_bundle: the checks run what the bundle's configs say; true is needed for any but the package's own.
     """
     require_folder(output_dir)
+    _note("the zoo's checks follow; its unit test trains an epoch, which takes a minute or more.")
     print(fm.zoo.write_zoo_folder(bundle, output_dir, trust_bundle))
 
 

@@ -86,14 +86,14 @@ def run_checks(root: str | Path, name: str, unit_tests: bool = True) -> dict[str
             shutil.rmtree(made)
         if done.returncode or not result.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-            raise ValueError(f"{name}: fails the model zoo's checks: {lines[-1]}.")
+            raise ValueError(f"{name}: fails the model zoo's checks: {lines[-1].rstrip('.')}.")
         return read_object(result)
 
 
 def _unit_test(folder: Path) -> str:
     """A test in the form of the zoo's: it trains, evaluates and infers on a sample that the bundle makes."""
     train = read_object(folder / "configs" / "train.json")
-    sample = train["sample"].replace("@bundle_root + '/sample'", "@dataset_dir")
+    sample = str(train.get("sample", "")).replace("@bundle_root + '/sample'", "@dataset_dir")
     short = {key: value for key, value in SHORT.items() if key in train}
     title = "".join(part.capitalize() for part in folder.name.split("_"))
     values = {"name": folder.name, "title": title, "sample": json.dumps(sample), "short": json.dumps(short)}

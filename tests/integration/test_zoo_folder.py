@@ -29,6 +29,8 @@ def bundle(tmp_path: Path) -> Path:
 def test_each_folder_passes_the_zoos_checks_without_the_package(name: str, tmp_path: Path) -> None:
     made = write_zoo_folder(name, tmp_path, unit_tests=name == TRAINED)
     assert {path.name for path in made.iterdir()} == {"models", "ci", "PULL_REQUEST.md", "CHECKS.md"}
+    parts = {path.name for path in (made / "models" / name).iterdir()}
+    assert parts == {"LICENSE", "configs", "docs", "models", "scripts"}  # no run has left anything
     page, request = ((made / f"{text}.md").read_text() for text in ("CHECKS", "PULL_REQUEST"))
     version = json.loads((BUNDLES / name / "configs" / "metadata.json").read_text())["version"]
     weights = made / "models" / name / "models" / "model.pt"
