@@ -14,6 +14,7 @@ from . import (
     study,
     utils,
     workflow,
+    zoo,
 )
 from .data import read_image, read_label, write_image
 from .registration import Method, Registerd, Registrar, Registration, register
@@ -50,4 +51,5 @@ __all__ = [
     "utils",
     "workflow",
     "write_image",
+    "zoo",
 ]

@@ -26,7 +26,7 @@ COPIED = ("LICENSE", "configs/**/*", "docs/**/*", "models/*.pt")  # of a bundle,
 
 def bundles_dir() -> Path:
     """Folder of the bundles that come with the package, of an installed one in it, of a source tree beside it."""
-    packed = Path(str(resources.files("fmirnet_monai"))) / "bundles"
+    packed = Path(str(resources.files(__name__.partition(".")[0]))) / "bundles"
     return packed if packed.is_dir() else PACKAGE.parent / "bundles"
 
 

@@ -420,6 +420,20 @@ def bundle_export(bundle: str, *, output_dir: str, trust_bundle: bool = False) -
     print(fm.export.export_bundle(bundle, output_dir, trust_bundle))
 
 
+def bundle_zoo(bundle: str, *, output_dir: str, trust_bundle: bool = False) -> None:
+    """Write what a pull request to MONAI's model zoo takes, after the zoo's checks passed without this package.
+
+    Args:
+        bundle: name or folder of the bundle.
+        output_dir: folder to write the folder NAME into: models/NAME and its unit test as they go into the zoo's
+            repository, PULL_REQUEST.md and CHECKS.md.
+        trust_bundle: the checks run what the bundle's configs say; true is needed for any but the package's own.
+    """
+    require_folder(output_dir)
+    _note("the zoo's checks follow; its unit test trains an epoch, which takes a minute or more.")
+    print(fm.zoo.write_zoo_folder(bundle, output_dir, trust_bundle))
+
+
 def bundle_copy(bundle: str, *, output_dir: str) -> None:
     """Copy a bundle to a folder of its name, where it can be changed and trained.
 
@@ -1195,7 +1209,7 @@ COMMANDS: dict[str, Any] = {
     },
     "download": {"chaos": download_chaos},
     "phantom": {OWN: phantom, "echonet": phantom_echonet},
-    "bundle": {"copy": bundle_copy, "export": bundle_export},
+    "bundle": {"copy": bundle_copy, "export": bundle_export, "zoo": bundle_zoo},
     "publish": publish,
     "demo": demo,
     "completion": completion,

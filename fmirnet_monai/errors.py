@@ -14,7 +14,7 @@ EXTRAS = {  # of setup.cfg, by the modules that they bring
     **{"ants": "ants", "picsl_greedy": "greedy", "convexAdam": "convexadam"},
     **{"onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "highdicom": "dicom"},
     **dict.fromkeys(("dask", "distributed"), "cluster"),
-    **{"av": "video", "tensorboard": "train", "tensorboardX": "train"},
+    **{"av": "video", "tensorboard": "train", "tensorboardX": "train", "jsonschema": "zoo"},
 }
 DISTRIBUTIONS = {"PIL": "pillow", "ignite": "pytorch-ignite"}  # where the module has another name
 REMEDIES = {

@@ -23,7 +23,7 @@ from monai.networks import convert_to_torchscript
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from fmirnet_monai.bundle import find_bundle, load_network
+from fmirnet_monai.bundle import copy_bundle, find_bundle, load_network
 from fmirnet_monai.utils import package_version, read_object, replacing
 
 PACKAGE = "fmirnet_monai"
@@ -33,10 +33,13 @@ TOLERANCE = 1e-4  # voxels of a field, or units of scores; a tenth of it relativ
 OWN_FIELDS = {"torch", "monai", "numpy"}  # whose versions have fields of their own in the metadata
 NOTE = """\
 > **Self-contained form.** The parts of `fmirnet_monai` that this bundle needs lie in `scripts`: the package need not
-> be installed, `configs/metadata.json` names what must be. Run MONAI's commands from inside this folder. `models` also
-> has the network as TorchScript and as ONNX. Commands `python -m fmirnet_monai …` below belong to the package.
+> be installed, `configs/metadata.json` names what must be. Run MONAI's commands from inside this folder.{more}
+> Commands `fmirnet …` and `python -m fmirnet_monai …` below belong to the package.
 
 """
+EXPORTED = " `models` also\n> has the network as TorchScript and as ONNX."
+OUTSIDE = re.compile(r"\[([^]]+)\]\(\.\./\.\./[^)]*\)")  # a link from a bundle's page to what lies around the bundle
+MARKS = re.compile(r"<!-- needs: .* -->\n")  # of the pages' own tests
 
 
 def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = False) -> Path:
@@ -60,24 +63,39 @@ def export_bundle(bundle: str | Path, output_dir: str | Path, trusted: bool = Fa
     image = metadata["network_data_format"]["inputs"]["image"]
     shape = [image["num_channels"], *image["spatial_shape"]]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / source.name
-        weights = [f"models/{file.name}" for file in (source / "models").glob("*.pt")]
-        for part in ("LICENSE", "configs", "docs", *weights):
-            if (source / part).exists():
-                (folder / part).parent.mkdir(parents=True, exist_ok=True)
-                copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
-                copy(source / part, folder / part)
+        folder = copy_self_contained(source, temporary, EXPORTED)
         export_torchscript(network, metadata, folder / "models" / "model.ts")
         export_onnx(network, shape, folder / "models" / "model.onnx")
         check_torchscript(network, folder / "models" / "model.ts", shape)
         check_onnx(network, folder / "models" / "model.onnx", shape)
-        _carry_sources(folder)
         _write_checksums(folder)
         target = Path(output_dir) / f"{source.name}_v{metadata['version']}.zip"
         with replacing(target) as partial:
             made = shutil.make_archive(str(Path(temporary) / "bundle"), "zip", temporary, source.name)
             shutil.copyfile(made, partial)
     return target
+
+
+def copy_self_contained(bundle: str | Path, output_dir: str | Path, more: str = "") -> Path:
+    """Copy a bundle, with the parts of this package that it needs in its ``scripts``.
+
+    Args:
+        bundle: its name or folder.
+        output_dir: folder that gets a folder of the bundle's name.
+        more: a sentence about the form for the top of its page.
+
+    Returns:
+        the copy's folder.
+
+    Raises:
+        as :py:func:`fmirnet_monai.bundle.copy_bundle`.
+    """
+    folder = copy_bundle(bundle, output_dir)
+    _carry_sources(folder)
+    for page in (folder / "docs").glob("*.md"):
+        note = NOTE.format(more=more) if page.name == "README.md" else ""
+        page.write_text(note + OUTSIDE.sub(r"\1", MARKS.sub("", page.read_text())))
+    return folder
 
 
 def export_torchscript(network: nn.Module, metadata: Mapping[str, Any], path: Path) -> None:
@@ -192,8 +210,7 @@ def _imports(module: str, file: Path) -> Iterator[str]:
 def _carry_sources(folder: Path) -> None:
     """Put what the configs of an exported bundle name into its ``scripts`` and let them name it there."""
     configs = sorted((folder / "configs").rglob("*.json"))
-    names = {name for file in configs for name in re.findall(rf"{PACKAGE}(?:\.\w+)+", file.read_text())}
-    sources = needed_sources(names)
+    sources = needed_sources(_named("\n".join(file.read_text() for file in configs)))
     read = {data for file in sources.values() for data in file.parent.glob("*.json")}  # by the modules beside them
     stubs = [stub for file in sources.values() if (stub := file.with_suffix(".pyi")).is_file()]  # read by lazy faces
     for file in [*sources.values(), *stubs, *sorted(read)]:
@@ -207,9 +224,15 @@ def _carry_sources(folder: Path) -> None:
     versions = {**metadata["required_packages_version"], **_required_versions(sources)}
     metadata["required_packages_version"] = {name: versions[name] for name in sorted(versions) if name != PACKAGE}
     path.write_text(json.dumps(metadata, indent=4) + "\n")
-    readme = folder / "docs" / "README.md"
-    if readme.is_file():
-        readme.write_text(NOTE + readme.read_text())
+
+
+def _named(configs: str) -> set[str]:
+    """What of this package configs name; of a module that they import under a name, what they ask of that one."""
+    names = set(re.findall(rf"{PACKAGE}(?:\.\w+)+", configs))
+    for module, alias in set(re.findall(rf"\$import ({PACKAGE}(?:\.\w+)+) as (\w+)", configs)):
+        names.discard(module)
+        names |= {f"{module}.{name}" for name in re.findall(rf"(?<![\w.@]){alias}\.(\w+)", configs)}
+    return names
 
 
 def _required_versions(sources: dict[str, Path]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from fmirnet_monai.cli import main
 
 REPOSITORY = Path(__file__).parents[1]
 BUNDLES = REPOSITORY / "bundles"
-SCHEMA = REPOSITORY / "tests" / "meta_schema_20240725.json"
+SCHEMA = REPOSITORY / "fmirnet_monai" / "zoo" / "meta_schema_20240725.json"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 

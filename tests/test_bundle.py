@@ -1,16 +1,23 @@
-"""What a bundle's own config asks of the package: where it lies."""
+"""Bundles as MONAI finds them: where one's own config says it lies, and what ``monai.bundle.load`` makes of it."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import monai.bundle
 import pytest
+import torch
 from commands import BUNDLES
 from monai.bundle import ConfigWorkflow
 
 import fmirnet_monai
-from fmirnet_monai.bundle import bundle_root, copy_bundle
+from fmirnet_monai.bundle import bundle_root, copy_bundle, load_network
+from fmirnet_monai.output import files_of
 from fmirnet_monai.utils import write_text
+
+NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/configs"))
+JOINT = ("rfcn_chaos", "runet_chaos")  # whose training counts the classes in the data
 
 
 def bundle(folder: Path) -> Path:
@@ -36,6 +43,29 @@ def test_a_bundle_is_where_its_config_is(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path / "bundles")
     with pytest.raises(FileNotFoundError, match="my_own is no bundle"):
         bundle_root("my_own")
+
+
+@pytest.mark.parametrize("workflow", ["train", "inference"])
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_loads_the_network_from_a_folder_of_bundles(
+    name: str, workflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*address: object) -> None:
+        raise AssertionError(f"asked {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    before = files_of(copy_bundle(name, tmp_path))
+    override = {"out_channels": 2} if (name in JOINT and workflow == "train") else None
+    try:
+        network = monai.bundle.load(
+            name, bundle_dir=tmp_path, source="github", workflow_type=workflow, device="cpu", net_override=override
+        )
+    finally:
+        monai.utils.set_determinism(None)
+    assert files_of(tmp_path / name) == before  # no sample for a network alone
+    expected = load_network(BUNDLES / name).state_dict()
+    assert network.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
 
 
 def test_a_copy_holds_the_bundle_and_nothing_of_its_runs(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def _train(job: TrainingJob) -> str:
         return "" if same else f"{done}: was trained with other overrides; remove the folder to train it again"
     # only the training itself: nobody looks at the test pairs here
     write_text(
-        job.output_dir / "overrides.json", json.dumps({**job.overrides, "run": ["$@train#trainer.run()"]}, indent=1)
+        job.output_dir / "overrides.json",
+        json.dumps({**job.overrides, "run": ["@prepare", "$@train#trainer.run()"]}, indent=1),
     )
     failure = _run(job.command(), job.output_dir / "train.log")
     if not failure:

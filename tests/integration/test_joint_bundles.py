@@ -115,14 +115,7 @@ def test_a_third_segmentation_network_joins_by_config_alone(joint_sample: Path, 
     assert result.returncode == 0 and "| segmentation | 1 |" in result.stdout, result.stderr
 
 
-def test_both_bundles_are_one_but_for_the_network() -> None:
-    for name in ("train", "inference", "evaluate"):
-        texts = []
-        for bundle in JOINT:
-            content = json.loads((bundle / "configs" / f"{name}.json").read_text())
-            content.pop("network_def", None)
-            texts.append(json.dumps(content).replace(bundle.name, "BUNDLE"))
-        assert texts[0] == texts[1], name
+def test_training_and_inference_share_their_settings() -> None:
     train, inference = (json.loads((RUNET / "configs" / f"{n}.json").read_text()) for n in ("train", "inference"))
     for name in ("network_def", "window", "pixel_size", "intensity"):
         assert train[name] == inference[name], name

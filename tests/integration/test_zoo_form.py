@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import monai.bundle
 import pytest
 import torch
-from commands import BUNDLES, REPOSITORY, SCHEMA, run
+from commands import BUNDLES, REPOSITORY, SCHEMA
 from monai.bundle import ConfigParser
 
 from fmirnet_monai.bundle import load_network
@@ -52,9 +51,7 @@ def test_pages_have_the_headings_in_order(bundle: Path) -> None:
 @every
 def test_metadata_follows_the_schema(bundle: Path) -> None:
     file = bundle / "configs" / "metadata.json"
-    words = [sys.executable, "-m", "monai.bundle", "verify_metadata", "--meta_file", str(file)]
-    result = run([*words, "--filepath", str(SCHEMA)])
-    assert result.returncode == 0, result.stderr
+    monai.bundle.verify_metadata(meta_file=str(file), filepath=str(SCHEMA))
     metadata = json.loads(file.read_text())
     assert next(iter(metadata["changelog"])) == metadata["version"]  # the newest first
 
