@@ -210,6 +210,19 @@ def test_a_worker_that_can_not_do_it_says_why(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (ModuleNotFoundError("No module named 'fmirnet_monai.cluster'", name="fmirnet_monai.cluster"), True),
+        (RuntimeError("Error during deserialization of the task graph."), True),
+        (ModuleNotFoundError("No module named 'ants'", name="ants"), False),
+        (ValueError("of a case"), False),
+    ],
+)
+def test_another_environment_is_told_from_other_errors(error: Exception, lacks: bool) -> None:
+    assert cluster._lacks_package(error) == lacks
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--workers", "2", "--scheduler", "tcp://a:1"], "give either --workers 2, .* or --scheduler tcp://a:1"),
