@@ -172,6 +172,11 @@ class _Tasks:
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
             return _Arrived([], numbers, error.allowed_failures + 1)
+        if error is not None and _lacks_package(error):
+            raise ImportError(
+                f"scheduler: {self.client.scheduler.address} or its workers can't read what this command sends; pip "
+                "install the same versions of fmirnet_monai and Dask on all computers"
+            ) from error
         if error is not None:
             raise error
         if future.status != "finished":
@@ -187,6 +192,12 @@ class _Tasks:
         died = what.get("action") == "remove-worker" and not what.get("expected")
         if died and any(key in self.running for key in what.get("processing-tasks", ())):
             _note("a worker died, as happens when memory is short; what it was at is done again.")
+
+
+def _lacks_package(error: BaseException) -> bool:
+    """Whether it is told by a scheduler or worker that has this package not, or another version of it or of Dask."""
+    absent = isinstance(error, ImportError) and str(error.name).startswith(__package__)
+    return absent or "deserializ" in str(error).lower()
 
 
 def work_through(run: _Run, given: bytes) -> list[tuple[int, bytes]]:

@@ -165,6 +165,7 @@ def begin_worker(threads: int) -> None:
     """Prepare a process that works for another one: its threads, and warnings as lines that fit beside a bar."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="monai")
     warnings.showwarning = show_warning
+    _lock_bars()
     torch.set_num_threads(threads)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = str(threads)
 
@@ -196,8 +197,13 @@ def obey_parent() -> None:
     """Let the process that began this one say when to end: it gets a terminal's interrupt too, and may be killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    tqdm.set_lock(threading.RLock())  # its own is one of the system, which outlives a process that is ended
+    _lock_bars()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _lock_bars() -> None:
+    """Give tqdm a lock of this process: its own is one of the system, which outlives a process that is ended."""
+    tqdm.set_lock(threading.RLock())
 
 
 def _leave(number: int, frame: object) -> None:

@@ -159,10 +159,10 @@ def own_environment(item: int) -> tuple[int, int, list[str | None]]:
     return os.getpid(), torch.get_num_threads(), [os.environ.get(name) for name in names]
 
 
-def end_at_three(item: int) -> int:
+def end_at_three(item: int) -> Any:
     if item == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    return item
+    return own_environment(item)
 
 
 @pytest.mark.slow
@@ -172,17 +172,17 @@ def test_local_workers_share_the_threads_and_one_item_that_kills_them_is_given_u
     before, threads = dict(os.environ), torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        found = at_a_time(own_environment, range(4), CPU, "asking", "item", workers=Workers(2), folder=tmp_path)
+        found = at_a_time(
+            end_at_three, range(5), CPU, "asking", "item", workers=Workers(2), folder=tmp_path,
+            lost=lambda item, why: f"{item}: {why}",
+        )  # fmt: skip
     finally:
         torch.set_num_threads(threads)
+    assert found.pop(3).startswith("3: 3 workers died at it one after the other")
     assert os.getpid() not in {process for process, *_ in found}
     assert all((each, environment) == (2, ["2"] * 3) for _, each, environment in found)
     said = capsys.readouterr().err
     assert len(re.findall(r"note: dashboard: http://127\.0\.0\.1:\d+/status", said)) == 1 and "asking: 100%" in said
-    with pytest.raises(ChildProcessError, match="3 workers died at it one after the other"):
-        at_a_time(end_at_three, range(6), CPU, "killing", "item", workers=Workers(2), folder=tmp_path)
-    given = {"doing": "killing", "unit": "item", "workers": Workers(2), "folder": tmp_path}
-    assert at_a_time(end_at_three, range(6), CPU, lost=lambda item, why: -item, **given) == [0, 1, 2, -3, 4, 5]
     assert dict(os.environ) == before and not list(tmp_path.iterdir())
 
 
@@ -207,6 +207,19 @@ def test_a_worker_that_can_not_do_it_says_why(tmp_path: Path, monkeypatch: pytes
         cluster._require(a_run(tmp_path / "gone" / "run"), "tcp://here:1")
     with pytest.raises(ImportError, match=r"has fmirnet_monai .*, this command 0\.0; pip install the same"):
         cluster._require(a_run(tmp_path / "run", version="0.0"), "tcp://here:1")
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (ModuleNotFoundError("No module named 'fmirnet_monai.cluster'", name="fmirnet_monai.cluster"), True),
+        (RuntimeError("Error during deserialization of the task graph."), True),
+        (ModuleNotFoundError("No module named 'ants'", name="ants"), False),
+        (ValueError("of a case"), False),
+    ],
+)
+def test_another_environment_is_told_from_other_errors(error: Exception, lacks: bool) -> None:
+    assert cluster._lacks_package(error) == lacks
 
 
 @pytest.mark.parametrize(

@@ -35,20 +35,18 @@ def job_script(**options: Any) -> Iterator[str]:
         yield cluster.job_script()
 
 
-def options_of_program() -> dict[str, Any]:
-    """What the page's program gives to ``SLURMCluster``, without the network that only a cluster has."""
-    (program,) = (text for text in fences("python") if "SLURMCluster(" in text)
+def options_in(program: str) -> dict[str, Any]:
+    """What a program gives to ``SLURMCluster``, without the network that only a cluster has."""
     calls = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Call)]
     (call,) = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "SLURMCluster")
-    given = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg is not None}
-    assert given.pop("interface")
-    return given
+    return {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg not in (None, "interface")}
 
 
 def test_the_program_and_the_settings_make_the_same_job() -> None:
     (settings,) = (found for found in map(yaml.safe_load, fences("yaml")) if "jobqueue" in found)
     assert settings["jobqueue"]["slurm"].pop("interface")
-    with job_script(**options_of_program()) as script:
+    (program,) = (text for text in fences("python") if "SLURMCluster(" in text)
+    with job_script(**options_in(program)) as script:
         assert all(
             line in script.splitlines()
             for line in ("#SBATCH -p normal", "#SBATCH --cpus-per-task=8", "#SBATCH -t 04:00:00", "#SBATCH --mem=30G",
@@ -58,6 +56,13 @@ def test_the_program_and_the_settings_make_the_same_job() -> None:
         own = [line for line in script.splitlines() if "tcp://" not in line]
     with dask.config.set(dask.config.merge(dask.config.config, settings)), job_script() as script:  # as of a file
         assert [line for line in script.splitlines() if "tcp://" not in line] == own
+
+
+def test_a_job_for_each_gpu() -> None:
+    (text,) = re.findall(r"`(SLURMCluster\(.+\))`", PAGE)
+    with job_script(**options_in(text)) as script:
+        assert "#SBATCH --gres=gpu:1" in script.splitlines()
+        assert "--nthreads 1 " in script and "--nworkers" not in script
 
 
 def test_workers_and_command_of_kubernetes_see_one_volume_and_one_scheduler() -> None:

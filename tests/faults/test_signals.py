@@ -123,7 +123,7 @@ WORKS: dict[str, Callable[[Path], Work]] = {
     "prepare": prepare,
     "register": lambda folder: of(inputs.register(folder)),
     "batch": batch,
-    "cluster": lambda folder: of(long_list(folder), "25%", "--workers", "2"),
+    "cluster": lambda folder: replace(of(long_list(folder), "25%", "--workers", "2"), finish=False),
     "compare": compare,
     "propagate": propagate,
     "export": export,

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from faults.inputs import texture, write, write_list
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from fmirnet_monai.baselines import DemonsRegistrar, IdentityRegistrar
-from fmirnet_monai.data import LoadedPair, load_pairs
+from fmirnet_monai.data import LoadedPair, load_pairs, read_image
+from fmirnet_monai.registration import PairRegistrar
 from fmirnet_monai.registration.intensity import Percentiles
 from fmirnet_monai.spatial import Grid
 from fmirnet_monai.study import Cases, Context, MethodSpec, compare, parse_methods, running
@@ -213,3 +215,25 @@ def test_every_network_registers_a_real_pair_once_it_has_learnt_it(hearts: Path,
     compare(cases, specs, tmp_path / "out", context, pictures=0)
     dice = overlaps(tmp_path / "out")
     assert all(dice[name] > dice["identity"] + 0.05 for name in names), dice
+
+
+def test_a_case_whose_files_have_changed_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datalist, last = write_list(tmp_path / "in", 3)
+    cases, run_case, ran = Cases(str(datalist)), running.run_case, []
+
+    def counted(registrar: PairRegistrar, loaded: LoadedPair) -> object:
+        ran.append(float(loaded.moving.mean()))
+        return run_case(registrar, loaded)
+
+    monkeypatch.setattr(running, "run_case", counted)
+    compare(cases, parse_methods(["identity"]), tmp_path / "out", pictures=0)
+    compare(cases, parse_methods(["identity"]), tmp_path / "out", pictures=0)
+    assert len(ran) == 3
+    changed = write(last, texture((32, 28), 9))
+    compare(cases, parse_methods(["identity"]), tmp_path / "out", pictures=0)
+    assert ran[3:] == [pytest.approx(float(read_image(changed).mean()))]
+    stored = tmp_path / "out" / "cases" / "identity.csv"  # of a version without keys: taken for unchanged
+    pd.read_csv(stored, dtype=str).drop(columns="key").to_csv(stored, index=False)
+    write(last, texture((32, 28), 10))
+    compare(cases, parse_methods(["identity"]), tmp_path / "out", pictures=0)
+    assert len(ran) == 4
