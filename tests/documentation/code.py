@@ -43,6 +43,8 @@ def _look_up(node: ast.expr, names: dict[str, Any], place: str) -> Any:
     """What an expression names, or None where that can't be told."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
+    if isinstance(node, ast.Call):
+        return _Instance(_made(node, names, place))
     if not isinstance(node, ast.Attribute):
         return None
     owner = _look_up(node.value, names, place)

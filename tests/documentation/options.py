@@ -66,7 +66,7 @@ def copied_bundles(words: list[str]) -> dict[str, Path]:
 
 def _check_line(words: list[str], block: Block, copies: Mapping[str, Path]) -> None:
     own, bundle = own_words(words), bundle_words(words)
-    if words[:2] == ["docker", "run"]:
+    if words[0] in ("docker", "apptainer") and words[1] == "run":  # what follows the image's name
         own = next((words[i:] for i, word in enumerate(words) if i > 2 and word in cli.COMMANDS), own)
     if own is not None:
         check_own(own)
