@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
@@ -27,7 +27,7 @@ from fmirnet_monai.partial import partial_folder, remove_leftovers
 from fmirnet_monai.version import __version__
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, Scheduler
 
     from fmirnet_monai.parallel import Workers
 
@@ -265,22 +265,23 @@ def _client(workers: Workers, items: int, folder: Path) -> Iterator[tuple[Client
         OSError: when nothing answers at the scheduler's address.
     """
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if workers.count is not None:
         with _local(min(workers.count, items), folder) as (client, threads):
             yield client, threads
         return
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to tell stands in one line
-    try:
-        client = Client(workers.scheduler, timeout=PATIENCE, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise OSError(
-            f"scheduler: nothing answers at {workers.scheduler}; check the address, such as tcp://host:8786, and that "
-            "'dask scheduler' runs there."
-        ) from error
-    with client:
-        _tell_of(client)
-        yield client, None
+    with silence_logging_cmgr(logging.CRITICAL):  # what there is to tell stands in one line
+        try:
+            client = Client(workers.scheduler, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise OSError(
+                f"scheduler: nothing answers at {workers.scheduler}; check the address, such as tcp://host:8786, and "
+                "that 'dask scheduler' runs there."
+            ) from error
+        with client:
+            _tell_of(client)
+            yield client, None
 
 
 @contextmanager
@@ -342,10 +343,16 @@ def _remove_halves(folder: Path, kind: type[BaseException] | None, *_: object) -
 
 def _tell_of(client: Client) -> None:
     """Where to watch the cluster, and that it has no workers yet."""
-    if find_spec("bokeh") and client.dashboard_link:
-        _note(f"dashboard: {client.dashboard_link}")
+    with suppress(Exception):  # of a scheduler without this package, which is told later
+        if client.run_on_scheduler(_has_dashboard):
+            _note(f"dashboard: {client.dashboard_link}")
     if not client.scheduler_info()["workers"]:
         _note("the cluster has no workers yet; waiting for them.")
+
+
+def _has_dashboard(dask_scheduler: Scheduler) -> bool:
+    """On the scheduler: whether there is more than its bare figures."""
+    return bool(dask_scheduler.http_application.applications)
 
 
 def _note(text: str) -> None:
