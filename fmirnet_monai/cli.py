@@ -18,7 +18,8 @@ from fire.helptext import HelpText
 from fire.trace import FireTrace
 
 import fmirnet_monai
-from fmirnet_monai.commands import COMMANDS, DRAWN, GONE, OWN
+from fmirnet_monai.commands import COMMANDS, GONE, OWN
+from fmirnet_monai.commands.prepare import DRAWN
 from fmirnet_monai.errors import FAILED, INTERRUPTED, PROGRAM, STOPPED, TERMINATED, explain
 from fmirnet_monai.interrupts import Terminated, told_to_stop
 from fmirnet_monai.streams import best_effort, show_warning
