@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -93,7 +92,7 @@ def copy_bundle(bundle: str | Path, output_dir: str | Path) -> Path:
         for file in (file for pattern in COPIED for file in source.glob(pattern) if file.is_file()):
             copied = partial / file.relative_to(source)
             copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copied)
+            copied.write_bytes(file.read_bytes())  # copyfile would name the source of a full disk
     return target
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from fmirnet_monai.terms import tell_terms
 
 SeriesWriter = Callable[..., list[Path]]
 REPOSITORY = Path(__file__).parents[1]
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="fmirnet_state_")  # of commands in processes of their own too
 REAL_DATA = Path(os.environ.get("FMIRNET_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _terms_were_told() -> None:
-    """So that what a command says does not depend on which one was the first."""
+def _terms_were_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """So that what a command says, also in a process of its own, does not depend on which one was the first."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     for weights in REPOSITORY.glob("bundles/*/models/model.pt"):
         tell_terms(weights)
 

@@ -31,6 +31,7 @@ PLAIN = (
     "git",
     "tar",
     "apptainer",
+    "dask",
     "docker",
     "tensorboard",
 )

@@ -39,7 +39,7 @@ CELLS = [
 def task_of(folder: Path, victim: str) -> Task:
     datalist, image = write_list(folder / "in")
     out = folder / "out"
-    return Task([], image if victim == "image" else datalist, out, out, ("in/*",), (), {"datalist": datalist})
+    return Task([], image if victim == "image" else datalist, out, out, ("in/*",), {"datalist": datalist})
 
 
 def overrides(task: Task, config: str) -> dict[str, Any]:
