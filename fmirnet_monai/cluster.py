@@ -29,7 +29,7 @@ from fmirnet_monai.version import __version__
 if TYPE_CHECKING:
     from distributed import Client, Future, Scheduler
 
-    from fmirnet_monai.parallel import Workers
+    from fmirnet_monai.workers import Workers
 
 CHUNK = 8  # items of a task at most
 SHARES = 16  # tasks for each worker at least, before any has several items
@@ -212,7 +212,7 @@ def work_through(run: _Run, given: bytes) -> list[tuple[int, bytes]]:
     from distributed import get_worker
     from distributed.protocol.pickle import dumps, loads
 
-    from fmirnet_monai.parallel import begin_worker, threads_each
+    from fmirnet_monai.workers import begin_worker, threads_each
 
     worker, place = get_worker(), Path(run.folder)
     _require(run, worker.address)
@@ -290,7 +290,7 @@ def _local(count: int, folder: Path) -> Iterator[tuple[Client, int]]:
     import dask
     from distributed import Client, LocalCluster
 
-    from fmirnet_monai.parallel import threads_each, uninterrupted
+    from fmirnet_monai.workers import threads_each, uninterrupted
 
     threads, begun = threads_each(count), set(multiprocessing.active_children())
     config = {"distributed.scheduler.worker-saturation": 1.0}  # or one that waits would count among what workers die of

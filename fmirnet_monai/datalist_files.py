@@ -16,11 +16,12 @@ from fmirnet_monai import data, report
 from fmirnet_monai.bundle import published_weights
 from fmirnet_monai.formats import stem
 from fmirnet_monai.output import METRICS, new_files, require_folder
-from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import Method
 from fmirnet_monai.resume import KEY, is_done, result_key
 from fmirnet_monai.terms import tell_terms
 from fmirnet_monai.utils import digest, read_json, versions, write_text
+from fmirnet_monai.workers import Workers
 from fmirnet_monai.workflow import Outputs, PropagationOptions, depends_on, propagate_file, register_files
 
 SUMMARY = "summary.csv"

@@ -34,7 +34,7 @@ OWN_FIELDS = {"torch", "monai", "numpy"}  # whose versions have fields of their 
 NOTE = """\
 > **Self-contained form.** The parts of `fmirnet_monai` that this bundle needs lie in `scripts`: the package need not
 > be installed, `configs/metadata.json` names what must be. Run MONAI's commands from inside this folder.{more}
-> Commands `fmirnet …` and `python -m fmirnet_monai …` below belong to the package.
+> Commands `fmirnet …` below belong to the package.
 
 """
 EXPORTED = " `models` also\n> has the network as TorchScript and as ONNX."

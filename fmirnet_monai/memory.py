@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from fmirnet_monai.parallel import ended_processes, obey_parent
+from fmirnet_monai.workers import ended_processes, obey_parent
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MEBI = 2**20

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 from platformdirs import user_state_path
 
+from fmirnet_monai.errors import one_line
 from fmirnet_monai.utils import read_object
 
 FREE = ("Apache-2.0", "CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0")  # any use is allowed, with credit at most
@@ -28,14 +30,15 @@ def tell_terms(weights: Path) -> None:
     terms = weights_license(folder)
     if not terms or terms in FREE:
         return
-    said = user_state_path("fmirnet") / "terms" / f"{folder.name}-{terms}"
+    name = re.sub(r"[^\w.-]", "_", f"{folder.name}-{terms}", flags=re.ASCII)  # both may come from elsewhere
+    said = user_state_path("fmirnet") / "terms" / name[:100]
     if said.exists():
         return
-    print(
-        f"note: the weights of {folder.name} come under {terms}: for research and other non-commercial use, see "
-        f"{folder / 'docs' / 'data_license.txt'}. This is said once.",
-        file=sys.stderr,
-    )
+    use = "for research and other non-commercial use, " if "-NC" in terms else ""
+    page = folder / "docs" / "data_license.txt"
+    where = page if page.is_file() else folder / "configs" / "metadata.json"
+    told = f"the weights of {folder.name} come under {terms}: {use}see {where}. This is said once."
+    print(f"note: {one_line(told)}", file=sys.stderr)
     try:
         said.parent.mkdir(parents=True, exist_ok=True)
         said.touch()

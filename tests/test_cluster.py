@@ -22,9 +22,10 @@ from commands import ENVIRONMENT, REPOSITORY
 from distributed import Client
 from faults.inputs import QUICK, digests, texture, write, write_list
 
-from fmirnet_monai import cluster, parallel
+from fmirnet_monai import cluster, workers
 from fmirnet_monai.cli import main
-from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.parallel import at_a_time
+from fmirnet_monai.workers import Workers
 
 CPU = torch.device("cpu")
 SECONDS = 120
@@ -254,7 +255,7 @@ def test_one_case_has_no_workers(command: str, option: str, capsys: pytest.Captu
 
 
 def test_without_dask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(parallel, "find_spec", lambda name: None)
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
     said = fails([*REGISTER, "--datalist", "a", "--output_dir", "b", "--scheduler", "tcp://a:1"], capsys)
     assert said.strip().endswith("is not installed; get it by: pip install 'fmirnet_monai[cluster]'.")
     found = at_a_time(own_environment, [1, 2, 3], CPU, "asking", "item", show=False, workers=Workers(2))

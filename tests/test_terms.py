@@ -10,7 +10,7 @@ import pytest
 from commands import BUNDLES
 
 from fmirnet_monai.bundle import copy_bundle, load_network
-from fmirnet_monai.terms import FREE, weights_license
+from fmirnet_monai.terms import FREE, tell_terms, weights_license
 
 
 @pytest.mark.parametrize("bundle", sorted(folder.name for folder in BUNDLES.iterdir()))
@@ -44,3 +44,20 @@ def test_nothing_is_told_of_free_weights_or_of_those_of_a_run(
     own = shutil.copy(BUNDLES / "fmirnet_echonet" / "models" / "model.pt", tmp_path / "own.pt")
     load_network(BUNDLES / "fmirnet_echonet", own)
     assert capsys.readouterr().err == ""
+
+
+def test_terms_that_a_bundle_makes_up_lead_nowhere_else_and_are_not_called_what_they_do_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They come from elsewhere: nothing is written outside the folder of states, nor are a terminal's codes printed."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    weights = tmp_path / "bundle" / "models" / "model.pt"
+    metadata = tmp_path / "bundle" / "configs" / "metadata.json"
+    metadata.parent.mkdir(parents=True)
+    for terms in ("/../../../../elsewhere/file", "MIT \x1b[2J", "a" * 300):
+        metadata.write_text(json.dumps({"weights_license": terms}))
+        tell_terms(weights)
+        said = capsys.readouterr().err
+        assert "the weights of bundle come under" in said and "\x1b" not in said and "commercial" not in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "state"]
+    assert len([*(tmp_path / "state" / "fmirnet" / "terms").iterdir()]) == 3

@@ -26,7 +26,7 @@ from .prepare import (
 from .register import demo, propagate, register, register_series
 from .transforms import compose, invert, jacobian, metrics, warp, warp_points
 
-GONE = {
+GONE = {  # options, and what to know instead
     "skip_existing": "is what --datalist does by now: pairs of the same files and settings are not done again; "
     "leave it out, or give --overwrite true to do all again."
 }

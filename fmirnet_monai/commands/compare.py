@@ -69,7 +69,7 @@ def compare(
             By default one case after the other.
         scheduler: a Dask cluster, as in register.
     """
-    helpers = fm.parallel.Workers(workers, scheduler)
+    helpers = fm.workers.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
     context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods, tuned)
@@ -122,7 +122,7 @@ def compare_tune(
             torch has threads. Networks are trained by this process.
         scheduler: a Dask cluster, as in register.
     """
-    helpers = fm.parallel.Workers(workers, scheduler)
+    helpers = fm.workers.Workers(workers, scheduler)
     cases = fm.study.Cases(datalist, section, spatial_size, count)
     context = _context(bundle, models_dir, affine, intensity, device, trust_bundle, helpers)
     specs = fm.study.parse_methods(methods)
@@ -187,13 +187,10 @@ def _context(
     intensity: str,
     device: str,
     trust_bundle: bool,
-    workers: fm.parallel.Workers,
+    workers: fm.workers.Workers,
 ) -> fm.study.Context:
     if intensity not in ("bundle", "percentiles"):
         raise ValueError(f"intensity must be bundle or percentiles, got {intensity!r}.")
     here = workers.scheduler is None  # a cluster's workers have devices of their own
     chosen = str(fm.workflow.Method(device=device).torch_device()) if here else device
     return fm.study.Context(bundle, models_dir, affine, intensity, chosen, trust_bundle=trust_bundle)
-
-
-# options that are gone, and what to know instead

@@ -61,7 +61,7 @@ def prepare_chaos(
         spatial_dims, r, split, fractions, seed, min_label_area, partners, named, neighbours, annotated
     )
     read = functools.partial(fm.data.read_chaos_case, modality=modality, label_id=label_id)
-    sharing = fm.data.Sharing(read, workers=fm.parallel.Workers(workers, scheduler), progress=True)
+    sharing = fm.data.Sharing(read, workers=fm.workers.Workers(workers, scheduler), progress=True)
     print(fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=f"CHAOS {modality}"))
 
 
@@ -143,7 +143,7 @@ def prepare_folder(
         percentiles=percentiles,
         label_numbers=label_numbers,
     )
-    sharing = fm.data.Sharing(read, (fm.data.NoStructure,), fm.parallel.Workers(workers, scheduler), progress=True)
+    sharing = fm.data.Sharing(read, (fm.data.NoStructure,), fm.workers.Workers(workers, scheduler), progress=True)
     name = Path(table or source_dir or "").name
     left_out: list[str] = []
     datalist = fm.data.write_pairs(cases, output_dir, pairing, volumes, sharing, name=name, left_out=left_out)
@@ -206,7 +206,7 @@ def prepare_pairs(
     pairing = fm.data.Pairing(
         spatial_dims, split=split, fractions=fractions, seed=seed, min_label_area=min_label_area, sections=named
     )
-    name, helpers = Path(table or source_dir or "").name, fm.parallel.Workers(workers, scheduler)
+    name, helpers = Path(table or source_dir or "").name, fm.workers.Workers(workers, scheduler)
     print(fm.data.write_named_pairs(pairs, output_dir, pairing, name, helpers, progress=True))
 
 
@@ -242,7 +242,7 @@ def prepare_echonet(
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    helpers = fm.parallel.Workers(workers, scheduler)
+    helpers = fm.workers.Workers(workers, scheduler)
     written = fm.data.write_echo_pairs(cases, output_dir, pairing, "EchoNet", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
@@ -279,7 +279,7 @@ def prepare_camus(
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(split=split, fractions=fractions, seed=seed, sections=named)
     labelled = any(case.labelled for case in cases)
-    helpers = fm.parallel.Workers(workers, scheduler)
+    helpers = fm.workers.Workers(workers, scheduler)
     written = fm.data.write_echo_pairs(cases, output_dir, pairing, "CAMUS", labelled, helpers, progress=True)
     _report_left_out(*written, remarks)
 
@@ -314,7 +314,7 @@ def prepare_sliver(
     named = _sections(sections, [case.subject for case in cases])
     pairing = fm.data.Pairing(3, fractions=fractions, seed=seed, partners=partners, sections=named)
     left_out: list[str] = []
-    helpers = fm.parallel.Workers(workers, scheduler)
+    helpers = fm.workers.Workers(workers, scheduler)
     sharing = fm.data.Sharing(fm.data.read_folder_case, (OSError, ValueError), helpers, progress=True)
     datalist = fm.data.write_pairs(cases, output_dir, pairing, sharing=sharing, name="SLIVER07", left_out=left_out)
     _report_left_out(datalist, left_out)

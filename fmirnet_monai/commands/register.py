@@ -383,9 +383,9 @@ def propagate(
     print(output)
 
 
-def _workers(count: int | None, scheduler: str | None, datalist: str | None) -> fm.parallel.Workers:
+def _workers(count: int | None, scheduler: str | None, datalist: str | None) -> fm.workers.Workers:
     """Who works on a datalist; ValueError where there is none."""
-    workers = fm.parallel.Workers(count, scheduler)
+    workers = fm.workers.Workers(count, scheduler)
     if workers and datalist is None:
         raise ValueError(f"{'scheduler' if count is None else 'workers'}: share out many cases; give --datalist.")
     return workers

@@ -199,9 +199,7 @@ def saving_root(datalist: str | Path, section: str, images: Sequence[str] | None
 def read_datalist(path: Path) -> dict[str, Any]:
     """The JSON object of a datalist file, paths as they stand in it."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no such datalist: {path}; make one with 'python -m fmirnet_monai prepare', see its --help."
-        )
+        raise FileNotFoundError(f"no such datalist: {path}; make one with 'fmirnet prepare', see its --help.")
     content = read_object(path, f"an object with the sections {SECTIONS}")
     _check_items(content, PATH_KEYS, path)
     if VOLUMES in content:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from fmirnet_monai.output import new_files
-from fmirnet_monai.parallel import Workers
 from fmirnet_monai.spatial.headers import DEFLATED, SMALL, check_room
 from fmirnet_monai.utils import reading
+from fmirnet_monai.workers import Workers
 
 from .datalist import write_datalist
 from .folder import read_table

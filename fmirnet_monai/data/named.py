@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fmirnet_monai.output import new_files
-from fmirnet_monai.parallel import Workers
 from fmirnet_monai.spatial import Grid
+from fmirnet_monai.workers import Workers
 
 from .datalist import PATH_KEYS, write_datalist
 from .folder import Case, match_files, read_folder_case, read_table

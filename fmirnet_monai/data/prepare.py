@@ -14,7 +14,8 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from fmirnet_monai.output import new_files
-from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.parallel import at_a_time
+from fmirnet_monai.workers import Workers
 
 from .datalist import VOLUMES, write_datalist
 from .pairing import Pair, Pairing, limit_partners, slice_pairs, split_pairs, volume_pairs

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from fmirnet_monai import __version__
 from fmirnet_monai.output import require_folder
-from fmirnet_monai.parallel import Workers
 from fmirnet_monai.registration.intensity import seen_intensities
 from fmirnet_monai.registration.measure import image_metrics
 from fmirnet_monai.report.figures import draw_comparison
@@ -26,6 +25,7 @@ from fmirnet_monai.report.table import COLUMNS, column, dice_heads, markdown_tab
 from fmirnet_monai.resume import KEY
 from fmirnet_monai.spatial import DisplacementField, Grid, resample
 from fmirnet_monai.utils import package_version, read_json, write_text
+from fmirnet_monai.workers import Workers
 
 from .methods import Context, MethodSpec
 from .running import (

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from fmirnet_monai.data import PATH_KEYS, LoadedPair, load_pairs, read_pair
 from fmirnet_monai.memory import peak_memory
-from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.registration import PairRegistrar, Registration
 from fmirnet_monai.resume import KEY, files_in, result_key
 from fmirnet_monai.spatial import Grid, resample, resize
 from fmirnet_monai.spatial.image import Image, on_grid, plain
 from fmirnet_monai.utils import digest, named_device, replacing, save_checkpoint, write_text
+from fmirnet_monai.workers import Workers
 
 from .methods import Context, MethodSpec
 

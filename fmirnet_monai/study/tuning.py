@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from fmirnet_monai.parallel import Workers, at_a_time
+from fmirnet_monai.parallel import at_a_time
 from fmirnet_monai.utils import named_device, read_json, write_text
+from fmirnet_monai.workers import Workers
 
 from .methods import Context, MethodSpec
 from .running import Cases, run_case

@@ -71,10 +71,10 @@ class ReadImaged(LoadImaged):
         if image.ndim not in (2, 3) or sum(size > 1 for size in image.shape) < 2:
             raise ValueError(
                 f"{name}: has size {tuple(image.shape)}, expected 2 or 3 axes, two of them of 2 voxels or more; "
-                "'python -m fmirnet_monai register_series' takes a series, otherwise extract one time point or channel."
+                "'fmirnet register_series' takes a series, otherwise extract one time point or channel."
             )
         if self.spatial_dims not in (None, image.ndim):
             raise ValueError(
                 f"{name}: has {image.ndim} axes, {list(image.shape)}, and this bundle takes images of "
-                f"{self.spatial_dims}; 'python -m fmirnet_monai register' and 'prepare' take volumes and slices."
+                f"{self.spatial_dims}; 'fmirnet register' and 'prepare' take volumes and slices."
             )

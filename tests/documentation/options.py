@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import fire
 
 from fmirnet_monai import cli
@@ -82,8 +83,24 @@ def _check_line(words: list[str], block: Block, copies: Mapping[str, Path]) -> N
     elif words[0] in ("python", "python3", "pytest") or words[0].endswith("/python"):
         files = [word for word in words if FILE.fullmatch(word) and "/" in word and word.endswith(".py")]
         _require(all((REPOSITORY / file).is_file() for file in files), words)
+    elif words[0] == "dask":
+        _check_dask(words)
     elif words[0] not in PLAIN:
         raise ValueError(f"{block.place}: nothing is known about {words[0]!r} of {shlex.join(words)}")
+
+
+def _check_dask(words: list[str]) -> None:
+    """A scheduler or a worker has the options that it is given; of dask-cuda, which needs a GPU, nothing is known."""
+    from distributed.cli import dask_scheduler, dask_worker
+
+    kinds = {"scheduler": dask_scheduler.main, "worker": dask_worker.main}
+    if words[1:3] == ["cuda", "worker"]:
+        return
+    _require(len(words) > 1 and words[1] in kinds, words, "no such command of dask")
+    try:
+        kinds[words[1]].make_context(words[1], words[2:])
+    except click.UsageError as error:
+        raise ValueError(f"{shlex.join(words)}: {error.format_message()}") from error
 
 
 def _require(holds: bool, words: list[str], why: str = "no such target or file") -> None:

@@ -27,6 +27,8 @@ CHAOS = "bundles/fmirnet_chaos/configs"
         ("make tabels", "no such target"),
         ("pip install '.[elastic]'", "are not in setup.cfg"),
         ("python benchmarks/none.py", "no such target or file"),
+        ("dask worker tcp://node1:8786 --nworker 8", "No such option '?--nworker"),
+        ("dask sheduler", "no such command of dask"),
         ("wormhole a", "nothing is known about 'wormhole'"),
     ],
 )
