@@ -32,7 +32,6 @@ PLAIN = (
     "git",
     "tar",
     "apptainer",
-    "dask",
     "docker",
     "tensorboard",
 )
