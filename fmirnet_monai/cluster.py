@@ -265,6 +265,7 @@ def _client(workers: Workers, items: int, folder: Path) -> Iterator[tuple[Client
         OSError: when nothing answers at the scheduler's address.
     """
     from distributed import Client
+    from distributed.comm.addressing import get_address_host_port
     from distributed.utils import silence_logging_cmgr
 
     if workers.count is not None:
@@ -273,6 +274,8 @@ def _client(workers: Workers, items: int, folder: Path) -> Iterator[tuple[Client
         return
     with silence_logging_cmgr(logging.CRITICAL):  # what there is to tell stands in one line
         try:
+            # of what is no address Dask leaves a client that fails again 20 s later
+            get_address_host_port(str(workers.scheduler), strict=True)
             client = Client(workers.scheduler, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise OSError(

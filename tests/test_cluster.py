@@ -229,6 +229,8 @@ def test_another_environment_is_told_from_other_errors(error: Exception, lacks: 
         (["--workers", "2", "--scheduler", "tcp://a:1"], "give either --workers 2, .* or --scheduler tcp://a:1"),
         (["--workers", "0"], "workers must be at least 1, got 0"),
         (["--workers", "two"], "--workers: expected a whole number, got 'two'"),
+        (["--scheduler", "localhost"], "scheduler: nothing answers at localhost; check the address"),
+        (["--scheduler", "http://127.0.0.1:9"], "scheduler: nothing answers at http://127.0.0.1:9; check the address"),
         (["--scheduler", "tcp://127.0.0.1:9"], "scheduler: nothing answers at tcp://127.0.0.1:9; check the address"),
         (["--skip_existing"], "--skip_existing: is what --datalist does by now: .* --overwrite true"),
     ],

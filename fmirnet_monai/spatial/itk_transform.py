@@ -22,7 +22,9 @@ from .parameters import Part, check_parameters
 
 COMPOSITE, FIELD, SPLINE = "CompositeTransform", "DisplacementFieldTransform", "BSplineTransform"
 AFFINE, MATRICES = "AffineTransform", ("AffineTransform", "MatrixOffsetTransformBase")
-ORDER = 3  # of B-splines, the only one in ITK's files
+CUBIC = 3  # order of B-splines whose names in ITK's files state none
+ORDERS = {"0": 0, "1": 1, "2": 2}  # that are stated
+ROUNDING = 1e-9  # of a control point's spacing, by which a point may lie beyond where B-splines overlap
 
 
 def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
@@ -32,15 +34,17 @@ def flip_lps(points: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Spline(Map):
-    """``x -> x + s(x)``, ``s`` a sum of cubic B-splines; where they don't overlap in full it moves nothing, as in ITK.
+    """``x -> x + s(x)``, ``s`` a sum of B-splines; where they don't overlap in full it moves nothing, as in ITK.
 
     Attributes:
         coefficients: ``(D, *grid.shape)`` in mm along RAS+ axes.
         grid: of the control points.
+        order: of the B-splines, 0 to 3.
     """
 
     coefficients: NDArray[np.float64]
     grid: Grid
+    order: int = CUBIC
 
     @property
     def dims(self) -> int:
@@ -50,11 +54,15 @@ class Spline(Map):
         from scipy.ndimage import map_coordinates
 
         voxels = self.grid.to_voxel(points.detach().cpu().double()).numpy()
-        last = np.array(self.grid.shape) - 2
-        moved = ((voxels >= 1) & (voxels <= last)).all(-1)
+        first = (self.order - 1) / 2
+        last = np.array(self.grid.shape) - 1 - first
+        moved = ((voxels >= first - ROUNDING) & (voxels <= last + ROUNDING)).all(-1)
+        voxels = voxels.clip(first, last)
         shift = np.zeros_like(voxels)
         for axis, values in enumerate(self.coefficients):
-            shift[moved, axis] = map_coordinates(values, voxels[moved].T, order=ORDER, mode="nearest", prefilter=False)
+            shift[moved, axis] = map_coordinates(
+                values, voxels[moved].T, order=self.order, mode="nearest", prefilter=False
+            )
         inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
         return points + torch.from_numpy(shift).to(points), inside
 
@@ -107,10 +115,11 @@ def from_part(part: Part) -> Map:
     parameters, fixed = np.asarray(parameters, np.float64), np.asarray(fixed, np.float64)
     if name in MATRICES and (len(parameters), len(fixed)) == (dims * (dims + 1), dims):
         return Affine(_matrix(parameters, fixed, dims))
-    if name == SPLINE and len(axes) == 2:
+    order = CUBIC if len(axes) == 2 else ORDERS.get("_".join(axes[2:]))
+    if name == SPLINE and order is not None:
         grid = _placed(fixed, dims)
         values = parameters.reshape(dims, *grid.shape[::-1]).transpose(0, *range(dims, 0, -1))
-        return Spline(np.tensordot(flip(dims), values, 1), grid)
+        return Spline(np.tensordot(flip(dims), values, 1), grid, order)
     return from_itk_transform(_made(name, dims, parameters, fixed))
 
 
@@ -130,7 +139,8 @@ def to_part(found: Map) -> Part:
         return f"{FIELD}_double_{dims}_{dims}", to_lps(found).reshape(-1), _place(found.grid)
     assert isinstance(found, Spline), found
     values = np.tensordot(flip(dims), found.coefficients, 1).transpose(0, *range(dims, 0, -1))
-    return f"{SPLINE}_double_{dims}_{dims}", values.reshape(-1), _place(found.grid)
+    order = "" if found.order == CUBIC else f"_{found.order}"
+    return f"{SPLINE}_double_{dims}_{dims}{order}", values.reshape(-1), _place(found.grid)
 
 
 def _place(grid: Grid) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ def check_parameters(kind: str, parameters: ArrayLike, fixed: ArrayLike) -> None
     if not (np.abs(np.concatenate([values, given])) < FARTHEST).all():
         raise ValueError(f"parameters of its {kind[:DIGITS]} are not finite, or too large")
     if kind.startswith(ON_GRID):
-        dims = int(kind.rsplit("_", 1)[1])
+        dims = int(kind.split("_")[2])  # a B-spline's order may follow
         size = given[:dims]
         whole = len(given) == dims * (dims + 3) and (size >= 1).all() and (size == np.rint(size)).all()
         if not whole or np.prod(size) * dims != len(values):
@@ -98,7 +98,7 @@ def _records(content: bytes) -> Iterator[tuple[str, NDArray[np.float64]]]:
             raise ValueError("it ends within a header")
         order = "<" if head[2:4] == b"\0\0" else ">"
         number, rows, columns, imaginary, name = struct.unpack(f"{order}5i", head)
-        if number not in KINDS or rows < 1 or columns != 1 or imaginary or not 1 < name <= DIGITS:
+        if number not in KINDS or rows < 0 or columns != 1 or imaginary or not 1 < name <= DIGITS:
             raise ValueError(f"it holds {rows} x {columns} numbers of kind {number}, no parameters of a transform")
         kind = np.dtype(order + KINDS[number])
         data = begin + 20 + name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from numpy.typing import NDArray
 
 from fmirnet_monai.spatial import Affine, Chain, DisplacementField, Grid, chain
-from fmirnet_monai.spatial.itk import Spline, read_transform, write_transform
+from fmirnet_monai.spatial.itk import Spline, flip_lps, read_transform, write_transform
 
 from .conftest import random_affine, random_field, random_grid, sitk_points, transform_of
 
@@ -142,6 +144,41 @@ def test_b_splines_are_itk_s(tmp_path: Path) -> None:
     again = write_transform(chain(found.parts()[::-1]), tmp_path / "again.h5")
     swapped = sitk.CompositeTransform([spline, shift])
     np.testing.assert_allclose(sitk_points(sitk.ReadTransform(str(again)), points), sitk_points(swapped, points))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize("suffix", [".tfm", ".mat", ".h5"])
+def test_b_splines_of_any_order_move_their_whole_domain(suffix: str, order: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(order)
+    spline = sitk.BSplineTransform(3, order)
+    spline.SetTransformDomainMeshSize([2, 3, 4])
+    spline.SetTransformDomainOrigin([3.1, -7.7, 0.3])
+    spline.SetTransformDomainPhysicalDimensions([31.7, 20.1, 55.3])
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    spline.SetTransformDomainDirection(turn.ravel().tolist())
+    spline.SetParameters(rng.normal(0, 3, len(spline.GetParameters())).tolist())
+    sitk.WriteTransform(spline, str(tmp_path / f"spline{suffix}"))
+    found = read_transform(tmp_path / f"spline{suffix}")
+    parts = np.array([*itertools.product([-1e-3, 1e-6, 0.3, 1 - 1e-6, 1 + 1e-3], repeat=3)])
+
+    def place(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        return flip_lps([3.1, -7.7, 0.3] + (parts * [31.7, 20.1, 55.3]) @ turn.T)
+
+    points = place(parts)
+    np.testing.assert_allclose(found(torch.from_numpy(points))[0], sitk_points(spline, points), atol=1e-6)
+    again = sitk.ReadTransform(str(write_transform(found, tmp_path / "again.h5")))
+    np.testing.assert_allclose(sitk_points(again, points), sitk_points(spline, points), atol=1e-6)
+    border, within = (torch.from_numpy(place(np.clip(parts, rim, 1 - rim))) for rim in (0.0, 1e-6))
+    np.testing.assert_allclose(found(border)[0], found(within)[0], atol=1e-3)  # its side is rounding's in ITK
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".mat", ".h5"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_translation_has_no_fixed_parameters(dims: int, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"shift{suffix}"
+    sitk.WriteTransform(sitk.TranslationTransform(dims, [1.0, 2.0, 3.0][:dims]), str(file))
+    moved = read_transform(file)(torch.zeros(1, dims, dtype=torch.float64))[0]
+    np.testing.assert_allclose(moved[0], flip_lps([1.0, 2.0, 3.0][:dims]))
 
 
 @pytest.mark.parametrize("suffix", [".tfm", ".h5"])
