@@ -154,7 +154,8 @@ def _option_name(name: str, known: list[str]) -> str:
 def _checked(commands: Any, described: bool = False) -> Any:
     """The same commands, which check the type of each argument as its annotation says, or describe it in words."""
     if isinstance(commands, dict):
-        return {name: _checked(command, described) for name, command in commands.items() if name != OWN}
+        checked = {name: _checked(command, described) for name, command in commands.items() if name != OWN}
+        return {name: _Group(commands[name], c) if isinstance(c, dict) else c for name, c in checked.items()}
     return _describe_types(commands) if described else _check_types(commands)
 
 
@@ -168,6 +169,16 @@ def _describe_types(command: Callable) -> Callable:
     parameters = [p.replace(annotation=_Words(hints[name])) for name, p in signature.parameters.items()]
     described.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return described
+
+
+class _Group(dict):
+    """A group of commands that help can say something of: what its name alone does, or what it holds."""
+
+    def __init__(self, commands: dict[str, Any], checked: dict[str, Any]) -> None:
+        super().__init__(checked)
+        alone = inspect.getdoc(commands[OWN]) if OWN in commands else None
+        held = f"With one word more: {', '.join(checked)}."
+        self.__doc__ = f"{alone.splitlines()[0]} {held}" if alone else held
 
 
 class _Words:

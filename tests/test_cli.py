@@ -209,6 +209,14 @@ def test_groups_name_their_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(word in text for word in ("chaos", "folder", "merge")) and not complaints
 
 
+def test_help_says_what_a_group_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main([])
+    page = capsys.readouterr().out
+    groups = [name for name, command in cli.COMMANDS.items() if isinstance(command, dict)]
+    for name in groups:
+        assert re.search(rf"^ +{name}\n +\w.*{list(cli.COMMANDS[name])[-1]}\.$", page, re.MULTILINE), name
+
+
 # --- what is loaded ----------------------------------------------------------------------------------------------
 
 HEAVY = {"torch", "numpy", "monai", "itk", "dask", "distributed"}
