@@ -34,7 +34,7 @@ help:
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
 	touch $@
 
 install: $(VENV)/.installed
@@ -82,7 +82,7 @@ format: install
 
 $(LABEL_VENV)/.installed: $(LABEL_APP)/requirements.txt
 	$(PYTHON) -m venv $(LABEL_VENV)
-	$(LABEL_BIN)/python -m pip install --quiet --requirement $(LABEL_APP)/requirements.txt
+	$(LABEL_BIN)/python -m pip install --quiet --no-compile --requirement $(LABEL_APP)/requirements.txt
 	$(LABEL_BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 ROOMS = (
     *("registration", "spatial", "data", "transforms", "networks", "losses", "metrics", "engines"),
-    *("baselines", "report", "study", "bundle"),
+    *("baselines", "report", "study", "bundle", "zoo"),
 )
 ROOM = "{members: false, show_root_heading: false, show_root_toc_entry: false}"
 

@@ -197,7 +197,7 @@ def test_wrong_datalist_is_named_with_the_remedy(name: str, tmp_path: Path) -> N
     result = bundle_run(TRAIN, dataset_dir=tmp_path, output_dir=tmp_path / "out", bundle_root=BUNDLE)
     assert result.returncode != 0
     assert str(tmp_path / "datalist.json") in result.stderr
-    assert ("prepare more subjects" if name == "empty" else "fmirnet_monai prepare") in result.stderr
+    assert ("prepare more subjects" if name == "empty" else "fmirnet prepare") in result.stderr
     assert not (tmp_path / "out").exists()
 
 
