@@ -259,8 +259,9 @@ def shell(folder: Path, threads: int) -> dict[str, float]:
 def batches(folder: Path, count: int = 110) -> dict[str, float]:
     """Pairs a second of ``register --datalist``, files to files, by ``fmirnet_chaos`` without refinement or report."""
     from fmirnet_monai.data import write_image
+    from fmirnet_monai.datalist_files import register_datalist
     from fmirnet_monai.registration import Method
-    from fmirnet_monai.workflow import Outputs, register_datalist
+    from fmirnet_monai.workflow import Outputs
 
     found = {}
     one, two = {"seeds": (3, 3), "slices": (20, 22)}, {"seeds": (3, 4)}

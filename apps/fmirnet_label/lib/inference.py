@@ -19,7 +19,7 @@ from fmirnet_monai.data import read_image, read_label, write_image
 from fmirnet_monai.data.folder import Case
 from fmirnet_monai.registration import Method
 from fmirnet_monai.spatial import Grid
-from fmirnet_monai.workflow import propagate_file
+from fmirnet_monai.workflow import PropagationOptions, propagate_file
 
 from .studies import labelled_studies
 
@@ -138,9 +138,8 @@ class RestOfSlices(LabelTask):
                 drawn,
                 output,
                 Method(),
-                slices=options.get("annotated"),
+                PropagationOptions(slices=options.get("annotated"), train_epochs=int(options["train_epochs"])),
                 confidence=str(Path(folder) / "confidence.nii.gz"),
-                train_epochs=int(options["train_epochs"]),
             )
         annotation = result.annotation
         between = result.confidence.movedim(annotation.axis + 1, 0)[annotation.slices[0] : annotation.slices[-1] + 1]
