@@ -63,8 +63,8 @@ def run_demo(output_dir: str | Path, seed: int = 0) -> Registration:
     """
     inputs = Path(output_dir) / "input"
     with new_files(inputs) as folder:
-        write_pair(folder, seed)
-    files = {file.name.split(".")[0]: str(file) for file in sorted(inputs.iterdir())}
+        written = write_pair(folder, seed)
+    files = {name: str(inputs / Path(file).name) for name, file in written.items()}  # and none that lay there before
     return workflow.register_files(files, output_dir, Method())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fmirnet_monai import data, demo
 from fmirnet_monai.spatial import Grid
@@ -28,3 +29,13 @@ def test_another_seed_is_another_pair(tmp_path: Path) -> None:
         (tmp_path / str(len(pairs))).mkdir()
         pairs.append(data.read_image(demo.write_pair(tmp_path / str(len(pairs)), number)["fixed"]).numpy())
     assert np.array_equal(pairs[0], pairs[1]) and not np.array_equal(pairs[0], pairs[2])
+
+
+def test_what_lies_in_its_folder_already_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "notes.txt").touch()
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr("fmirnet_monai.workflow.register_files", lambda files, *_: given.append(files))
+    demo.run_demo(tmp_path)
+    assert set(given[0]) == {f"{side}{part}" for side in ("moving", "fixed") for part in ("", "_label", "_points")}
+    assert all(Path(file).parent == tmp_path / "input" and Path(file).is_file() for file in given[0].values())

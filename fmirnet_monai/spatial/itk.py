@@ -35,11 +35,11 @@ from .parameters import read_parts, write_parts
 
 __all__ = ["Spline", "flip_lps", "from_itk_transform", "own_grid", "read_transform", "write_transform"]
 
-OTHER = (".xfm",)  # of MINC, by ITK's own reader
+MINC = (".xfm",)  # whose reader no wheel of ITK has
 
 
 def read_transform(path: str | Path, moving: Grid | None = None, fixed: Grid | None = None) -> Map:
-    """Read a displacement field, any transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``, ``.xfm``), one of FSL,
+    """Read a displacement field, any transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``), one of FSL,
     FreeSurfer, AFNI or elastix, or a DICOM (Deformable) Spatial Registration object.
 
     Args:
@@ -69,10 +69,8 @@ def read_transform(path: str | Path, moving: Grid | None = None, fixed: Grid | N
 
 
 def _read(path: Path) -> Map:
-    if suffix_of(path, OTHER):
-        import itk
-
-        return chain(from_itk_transform(transform) for transform in itk.transformread(str(path))[::-1])
+    if suffix_of(path, MINC):
+        raise ValueError(f"{path}: transforms of MINC are not read; write its displacement field as an image.")
     parts = [*(read_hdf5(path) if suffix_of(path, HDF5) else read_parts(path))]
     if parts and parts[0][0].startswith(COMPOSITE):
         parts = parts[1:]

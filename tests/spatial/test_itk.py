@@ -181,6 +181,13 @@ def test_a_translation_has_no_fixed_parameters(dims: int, suffix: str, tmp_path:
     np.testing.assert_allclose(moved[0], flip_lps([1.0, 2.0, 3.0][:dims]))
 
 
+def test_a_transform_of_minc_is_refused_by_name(tmp_path: Path) -> None:
+    text = "MNI Transform File\nTransform_Type = Linear;\nLinear_Transform =\n 1 0 0 1\n 0 1 0 2\n 0 0 1 3;\n"
+    (tmp_path / "a.xfm").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.xfm: transforms of MINC are not read; write its displacement field"):
+        read_transform(tmp_path / "a.xfm")
+
+
 @pytest.mark.parametrize("suffix", [".tfm", ".h5"])
 def test_other_kinds_are_refused_by_name(suffix: str, tmp_path: Path) -> None:
     perspective = itk.Rigid3DPerspectiveTransform[itk.D].New()
